@@ -1,0 +1,52 @@
+# One place for every command. `make help` lists them.
+SHELL := /bin/bash
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+NATIVE := $(shell git ls-files -co --exclude-standard csrc CMakeLists.txt pyproject.toml operator/pyproject.toml 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help dev demo test check format clean lock
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(BIN)/uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(STAMP)-deps: requirements.lock | $(BIN)/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	@touch $@
+
+$(STAMP): $(STAMP)-deps $(NATIVE)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . -e operator
+	@touch $@
+
+dev: $(STAMP) ## set up .venv with everything, compile the engine
+
+demo: $(STAMP) ## convert and serve the sample model on this machine, until Ctrl-C
+	$(BIN)/glmctl up manifests/samples/quickstart.yaml
+
+test: $(STAMP) ## all tests that this machine can run
+	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+check: $(STAMP) ## formatting, lint, types, import directions
+	$(BIN)/ruff format --check server operator tests
+	$(BIN)/ruff check server operator tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	git ls-files 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' | xargs $(BIN)/clang-format --dry-run -Werror
+
+format: $(STAMP) ## rewrite to the house format
+	$(BIN)/ruff format server operator tests
+	$(BIN)/ruff check --fix-only --quiet server operator tests
+	git ls-files -co --exclude-standard 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' | xargs $(BIN)/clang-format -i
+
+lock: $(BIN)/uv ## resolve the versions anew
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-version 3.11 --universal \
+	  pyproject.toml operator/pyproject.toml requirements.in -o requirements.lock
+
+clean: ## remove everything that was built here
+	rm -rf $(VENV) build dist .cache .demo site

@@ -1,0 +1,1 @@
+"""The GLMDeployment operator and the glmctl program."""
