@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e.kit import prerequisites
+from e2e.kit import images, prerequisites
 from e2e.kit.cluster import SCRIPTS, Cluster, Paths, scripts_env
 from e2e.kit.lifetime import shared_cluster
+from e2e.kit.loading import load
 from e2e.kit.network import network_of
 from e2e.kit.report import collect
 
@@ -80,6 +81,24 @@ def cluster(machine: str, note: Callable[[str], None]) -> Iterator[Cluster]:
     """The cluster of this test run; tests want `namespace`."""
     with shared_cluster(machine, note) as started:
         yield started
+
+
+def _image(image: images.Image, cluster: Cluster, note: Callable[[str], None]) -> images.Built:
+    built = images.build(image, cluster.run, note)
+    load(built.layout, built.tag, cluster)
+    return built
+
+
+@pytest.fixture(scope="session")
+def server_image(cluster: Cluster, note: Callable[[str], None]) -> images.Built:
+    """The CPU serving image of this checkout, known to the node."""
+    return _image(images.SERVER, cluster, note)
+
+
+@pytest.fixture(scope="session")
+def operator_image(cluster: Cluster, note: Callable[[str], None]) -> images.Built:
+    """The operator's image of this checkout, known to the node."""
+    return _image(images.OPERATOR, cluster, note)
 
 
 @pytest.fixture

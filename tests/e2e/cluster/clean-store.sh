@@ -1,5 +1,5 @@
 #!/bin/bash
-# Takes out of containerd's store what the cluster before left in it: its containers, and images whose archive is
+# Takes out of containerd's store what the cluster before left in it: its containers, and images that are
 # gone from $IMAGES. Runs before the cluster, in a containerd without the CRI plugin, which would revive them.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -22,11 +22,11 @@ for id in $(ctr snapshots list | awk '$3 == "Active" { print $1 }'); do ctr snap
 
 kept=" "
 while read -r ref _ digest _; do
-  archive=$IMAGES/$(basename "${ref/:/_}").tar
+  index=$IMAGES/$(basename "${ref%:*}")/index.json
   case $ref in
     localhost/pause:1) kept+="$digest " ;;
     sha256:*) ;;
-    *) [ ! -e "$archive" ] || kept+="$digest " ;;
+    *) ! grep -qsF "\"${ref##*:}\"" "$index" || kept+="$digest " ;;
   esac
 done < <(ctr images list | tail -n +2)
 while read -r ref _ digest _; do

@@ -8,7 +8,10 @@ export GLM_E2E_CACHE=$CACHE GLM_E2E_RUN=$RUN # for the scripts called from here
 [ ! -e "$STATE/pid" ] || { echo "up.sh: $STATE is in use: run down.sh first" >&2; exit 1; }
 mkdir -p "$STATE"/{run,log,kubelet,cni,cni.d,etcd} /var/lib/kubelet /var/lib/cni
 ./pki.sh
-[ -e "$BIN/pause.tar" ] || ./image.sh localhost/pause:1 "$BIN/pause.tar" "$PWD/pause/Dockerfile" "$BIN"
+if [ ! -e "$BIN/pause.tar" ]; then
+  buildah bud --quiet --isolation chroot --file pause/Dockerfile --tag localhost/pause:1 "$BIN"
+  buildah push --quiet localhost/pause:1 "docker-archive:$BIN/pause.tar:localhost/pause:1"
+fi
 
 # until_ok SECONDS COMMAND...: tries COMMAND until it succeeds.
 until_ok() {
@@ -80,7 +83,7 @@ until_ok 5 pgrep -P $!
 pgrep -P $! >"$STATE/pid" # node.sh, as this side numbers it
 exec 8>&-
 until_ok 30 ctr version
-./load.sh "$BIN/pause.tar" localhost/pause:1
+ctr images import "$BIN/pause.tar" >/dev/null
 until_ok 60 ./enter kubectl get --raw /readyz
 cat addons.yaml ${METRICS:+metrics.yaml} | sed "s/NODE_IP/$NODE_IP/; s/DNS_IP/$DNS_IP/" |
   ./enter kubectl apply --server-side -f - >/dev/null

@@ -90,9 +90,5 @@ class Cluster:
         """`kill`, `stop`, `start`, `hang` or `resume` one daemon, see cluster/daemon.sh."""
         self._script("daemon.sh", action, name)
 
-    def load_image(self, archive: Path, reference: str) -> None:
-        """Makes an image known to the node, unless it is. Image tags are never used twice."""
-        self._script("load.sh", str(archive), reference)
-
     def _script(self, name: str, *args: str) -> None:
         subprocess.run([SCRIPTS / name, *args], env=scripts_env(self.run), check=True)
