@@ -159,7 +159,9 @@ def _shard(path: Path, packed: bool) -> _core.ShardSource:
 def _shard_tensor(path: Path, tensor: Located, packed: bool) -> _core.ShardTensor:
     """A tensor as the engine wants it: INT4 counts values, two a byte; a vector is one row."""
     if tensor.dtype not in {"F16", "I8"} or len(tensor.shape) not in {1, 2}:
-        raise ArtifactError(f"{path}: {tensor.name}: expected F16 or I8, 1-D or 2-D; found {tensor.dtype}{tensor.shape}")
+        raise ArtifactError(
+            f"{path}: {tensor.name}: expected F16 or I8, 1-D or 2-D; found {tensor.dtype}{tensor.shape}"
+        )
     rows, cols = (1, *tensor.shape)[-2:]
     dtype = "f16" if tensor.dtype == "F16" else "i4" if packed else "i8"
     return _core.ShardTensor(tensor.name, dtype, rows, 2 * cols if packed else cols, tensor.offset)
