@@ -24,7 +24,13 @@ def _amount(value: object) -> object:
 _Amount = Annotated[
     Any,
     AfterValidator(_amount),
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "description": "A quantity, for example 500m, 2 or 16Gi."}),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "pattern": QUANTITY_PATTERN,
+            "description": "A quantity, for example 500m, 2 or 16Gi.",
+        }
+    ),
 ]
 
 
