@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from typing import Any, Final
@@ -20,12 +21,6 @@ _START_BASE_S: Final = 120
 _LOAD_BYTES_PER_S: Final = 200_000_000
 #: Liveness gives up after a minute; the server's own deadline for a step is shorter.
 _LIVENESS_FAILURES: Final = 12
-
-_LOCKED: Final[dict[str, Any]] = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "capabilities": {"drop": ["ALL"]},
-}
 
 
 def pod_template(deployment: GLMDeployment, settings: Settings) -> dict[str, Any]:
@@ -49,9 +44,9 @@ def pod_template(deployment: GLMDeployment, settings: Settings) -> dict[str, Any
     }
     optional = {
         "imagePullSecrets": [{"name": name} for name in spec.image_pull_secrets],
-        "nodeSelector": pod.node_selector,
+        "nodeSelector": dict(pod.node_selector),
         "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in pod.tolerations],
-        "affinity": pod.affinity,
+        "affinity": copy.deepcopy(pod.affinity),
         "runtimeClassName": pod.runtime_class_name,
         "priorityClassName": pod.priority_class_name,
     }
@@ -88,7 +83,11 @@ def _container(deployment: GLMDeployment, settings: Settings, name: str) -> dict
         "image": spec.image or settings.image,
         "imagePullPolicy": spec.image_pull_policy,
         "env": env + [variable.model_dump(by_alias=True) for variable in spec.pod.env],
-        "securityContext": _LOCKED,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
