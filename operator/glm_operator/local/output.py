@@ -11,7 +11,7 @@ from typing import Final, TextIO
 #: Escape sequences, line ends, and runs of text between them.
 _TOKEN: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[^\[\x1b\r\n]|\x1b|\n|\r|[^\x1b\r\n]+")
 #: An escape sequence whose end has not arrived.
-_UNFINISHED: Final = re.compile(r"\x1b(\[[0-9;?]*)?$")
+_UNFINISHED: Final = re.compile(r"\x1b(\[[0-9;?]*)?\Z")
 
 
 class Prefixer:

@@ -61,6 +61,8 @@ def up(deployment: GLMDeployment, options: UpOptions, console: Console) -> None:
         console.say(f"ready after {time.monotonic() - began:.1f} s: {url}")
         threading.Thread(target=_try_out, args=(url, prompts, console), name="sample prompts", daemon=True).start()
 
+    if deployment.spec.replicas != 1:
+        console.say(f"replicas: {deployment.spec.replicas} in a cluster, one on this machine\n")
     with ExitStack() as stack:
         signals = stack.enter_context(_Listening(console))
         stack.callback(console.restore)
@@ -74,7 +76,7 @@ def up(deployment: GLMDeployment, options: UpOptions, console: Console) -> None:
 def local_claims(deployment: GLMDeployment, base: Path) -> dict[str, Path]:
     """Folders that stand for claims, from the resource's annotation; relative ones start at ``base``."""
     given = _annotation(deployment, names.ANNOTATION_LOCAL_VOLUMES, dict, "a mapping of claim to folder")
-    return {str(claim): base / str(folder) for claim, folder in given.items()}
+    return {str(claim): (base / str(folder)).resolve() for claim, folder in given.items()}
 
 
 def sample_prompts(deployment: GLMDeployment) -> list[str]:
