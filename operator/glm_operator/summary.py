@@ -12,9 +12,10 @@ def summary(deployment: GLMDeployment) -> list[tuple[str, str]]:
     spec, size = deployment.spec, sizes(deployment.spec)
     model, limits = spec.model.resolve(), spec.limits
     name = spec.model.preset or "own dimensions"
-    source = (spec.checkpoint.claim and f"claim {spec.checkpoint.claim}") or f"hostPath {spec.checkpoint.host_path}"
-    shards = f"{size.tp} shard{'s' if size.tp > 1 else ''}"
-    tokens = f"{limits.max_batch_size} sequences of {spec.max_sequence_length} tokens"
+    checkpoint = spec.checkpoint
+    source = f"claim {checkpoint.claim}" if checkpoint.claim else f"hostPath {checkpoint.host_path}"
+    shards = _count(size.tp, "shard")
+    tokens = f"{_count(limits.max_batch_size, 'sequence')} of {spec.max_sequence_length} tokens"
     kept = limits.kv_cache or tokens
     return [
         (
@@ -37,8 +38,8 @@ def summary(deployment: GLMDeployment) -> list[tuple[str, str]]:
 def _runs_on(deployment: GLMDeployment, size: Sizes) -> str:
     spec = deployment.spec
     if spec.backend == "cpu":
-        return f"the CPU, {size.tp} thread{'s' if size.tp > 1 else ''} or more"
-    gpus = f"{size.tp} GPU{'s' if size.tp > 1 else ''}"
+        return f"the CPU, {_count(size.tp, 'thread')} or more"
+    gpus = _count(size.tp, "GPU")
     if size.gpu is None:
         return f"{gpus}, {human(size.rank)} needed in each; set gpu.memory to have it checked"
     if size.fits:
@@ -46,3 +47,7 @@ def _runs_on(deployment: GLMDeployment, size: Sizes) -> str:
     remedy = nearest_that_fits(spec)
     advice = f"what would fit: {remedy}" if remedy else "no setting of this model fits such GPUs"
     return f"{gpus}: DOES NOT FIT, {human(size.rank)} of {human(size.gpu)} in each; {advice}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number > 1 else ''}"

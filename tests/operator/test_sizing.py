@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from glm_operator.document import load
 from glm_operator.model import PRESETS, parse
 from glm_operator.quantity import human, mebibytes, to_number
 from glm_operator.sizing import kv_bytes_per_token, nearest_that_fits, sizes, weight_bytes
 from glm_operator.summary import summary
 from operator_builders import DIMENSIONS, document
+
+SAMPLES = Path(__file__).parents[2] / "manifests/samples"
 
 
 def spec_of(**spec: Any) -> Any:
@@ -66,6 +70,12 @@ def test_the_remedy_is_shown() -> None:
     rows = dict(summary(parse(document(gpu={"memory": "80G"}, tensorParallelSize=2))))
     assert rows["runs on"].startswith("2 GPUs: DOES NOT FIT, ")
     assert rows["runs on"].endswith("what would fit: tensorParallelSize: 8")
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_samples_fit(path: Path) -> None:
+    deployment = load(str(path))
+    assert sizes(deployment.spec).fits is (True if deployment.spec.backend == "cuda" else None)
 
 
 @pytest.mark.parametrize(
