@@ -117,8 +117,9 @@ def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
-    with run_folder(tmp_path, "one") as one:
-        with run_folder(tmp_path, "two") as two:
+    state = tmp_path / "state"
+    with run_folder(state, "one") as one:
+        with run_folder(state, "two") as two:
             assert one.is_dir()
             assert two.is_dir()
         assert not two.exists()

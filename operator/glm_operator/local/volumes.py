@@ -44,8 +44,9 @@ def run_folder(state: Path, name: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # not empty: another run, or artifacts
             parent.rmdir()
+            state.rmdir()
 
 
 def _remove_stale(parent: Path) -> None:
