@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sentencepiece
 
 from glm_server.tokenizer import Tokenizer
-from server_support import ToyText, toy_config
+from server_support import Harness, ToyText, toy_config
 
 CORPUS = """The capital of France is Paris.\nThe capital of Italy is Rome. A café with naïve coöperation.
 法国的首都是巴黎。意大利的首都是罗马。
@@ -37,3 +39,17 @@ def sp_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         minloglevel=2,
     )
     return folder / "tokenizer.model"
+
+
+@pytest.fixture
+def harness() -> Iterator[Callable[..., Harness]]:
+    """Make harnesses; all are closed after the test."""
+    made: list[Harness] = []
+
+    def make(*args: Any, **settings: Any) -> Harness:
+        made.append(Harness(*args, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
