@@ -59,9 +59,6 @@ class Beams:
     num_beams: int = 4
     length_penalty: float = 1.0
     deterministic: bool = True
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 0.0
     seed: int = 0
 
 
