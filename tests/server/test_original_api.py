@@ -117,7 +117,7 @@ def test_default_length_gives_way_to_the_context(harness: MakeHarness) -> None:
         ),
         (
             {"sampling_strategy": "BeamSearchStrategy", "num_beams": 2, "length_penalty": 0, "topk": 4, "topp": 0.5},
-            {"beams": Beams(2, 0.0, top_k=4, top_p=0.5, seed=1234)},
+            {"beams": Beams(2, 0.0, seed=1234)},
         ),
     ],
     ids=["seed", "length", "min", "ngram", "temperature", "topk", "topp", "null", "beam-defaults", "beam-fields"],

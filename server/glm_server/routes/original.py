@@ -99,7 +99,7 @@ class _Plan:
                     f"`num_beams` must be <= {runtime.max_batch_size} (the batch size); got {width}", param="num_beams"
                 )
             penalty = 0.9 if body.length_penalty is None else body.length_penalty
-            self.beams = Beams(width, penalty, temperature=temperature, top_k=body.topk or 0, top_p=top_p, seed=seed)
+            self.beams = Beams(width, penalty, seed=seed)
         else:
             top_k = 5 if body.topk is None else body.topk
             self._sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
