@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 NATIVE := $(shell git ls-files -co --exclude-standard csrc CMakeLists.txt pyproject.toml operator/pyproject.toml 2>/dev/null)
 
+COMPILE := $(BIN)/uv pip compile --quiet --no-header --no-annotate --python-version 3.11 --universal
+HASHED := --generate-hashes --constraints requirements.lock
+
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test check format clean lock manifests
 
@@ -49,8 +52,10 @@ manifests: $(STAMP) ## write the files that are generated from the code
 	$(BIN)/glmctl crd > charts/glm-operator/files/crd.yaml
 
 lock: $(BIN)/uv ## resolve the versions anew
-	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-version 3.11 --universal \
-	  pyproject.toml operator/pyproject.toml requirements.in -o requirements.lock
+	$(COMPILE) pyproject.toml operator/pyproject.toml requirements.in -o requirements.lock
+	$(COMPILE) $(HASHED) pyproject.toml --excludes docker/server-excludes.txt -o docker/server.lock
+	$(COMPILE) $(HASHED) operator/pyproject.toml -o docker/operator.lock
+	$(COMPILE) $(HASHED) docker/tools.in -o docker/tools.lock
 
 clean: ## remove everything that was built here
 	rm -rf $(VENV) build dist .cache .demo site

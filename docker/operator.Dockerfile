@@ -5,18 +5,16 @@ ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS packages
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt UV_CACHE_DIR=/var/cache/uv UV_LINK_MODE=copy
-COPY requirements.lock /src/
-RUN python -m pip install --quiet --no-cache-dir --root-user-action=ignore --constraint /src/requirements.lock uv \
+COPY docker/tools.lock /src/
+RUN python -m pip install --quiet --no-cache-dir --root-user-action=ignore --require-hashes --requirement /src/tools.lock \
  && python -m venv --without-pip /opt/glm
-COPY operator/pyproject.toml /src/
-RUN uv pip install --quiet --python /opt/glm/bin/python --compile-bytecode --constraint /src/requirements.lock \
-      --requirement /src/pyproject.toml
+COPY docker/operator.lock /src/
+RUN uv pip install --quiet --python /opt/glm/bin/python --compile-bytecode --no-deps --require-hashes \
+      --requirement /src/operator.lock
 
 FROM packages AS code
-RUN uv venv --quiet /opt/build \
- && uv pip install --quiet --python /opt/build/bin/python --constraint /src/requirements.lock hatchling
 COPY operator /src/
-RUN cd /src && uv build --quiet --wheel --no-build-isolation --python /opt/build/bin/python --out-dir /wheel . \
+RUN cd /src && uv build --quiet --wheel --no-build-isolation --out-dir /wheel . \
  && uv pip install --quiet --python /opt/glm/bin/python --no-deps --compile-bytecode --prefix /code /wheel/*.whl
 
 FROM ${BASE}

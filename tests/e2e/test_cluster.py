@@ -63,7 +63,7 @@ def test_fake_gpu_nodes_take_pods(namespace: Cluster) -> None:
 @pytest.mark.parametrize("daemon", ["kube-apiserver", "etcd", "kube-scheduler", "containerd", "kubelet"])
 def test_a_killed_daemon_comes_back(namespace: Cluster, daemon: str) -> None:
     namespace.daemon("kill", daemon)
-    eventually(lambda: namespace.kubectl("get", "--raw", "/readyz") == "ok", within_s=30)
+    namespace.reconnect()
     eventually(lambda: namespace.apply(objects.pod("after")) or True, within_s=30)
     namespace.kubectl("wait", "pod/after", "--for=condition=Ready", "--timeout=60s")
 
@@ -75,7 +75,7 @@ def test_a_stopped_api_server_stays_away_until_started(namespace: Cluster) -> No
             namespace.kubectl("get", "nodes")
     finally:
         namespace.daemon("start", "kube-apiserver")
-    eventually(lambda: namespace.kubectl("get", "--raw", "/readyz") == "ok", within_s=30)
+        namespace.reconnect()
 
 
 def test_a_killed_test_run_leaves_nothing(machine: str) -> None:

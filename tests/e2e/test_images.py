@@ -52,10 +52,16 @@ def test_the_image_lists_what_it_holds(namespace: Cluster, image: Built) -> None
     assert {own, "pkg:deb/debian/libc6"} <= purls
 
 
-def test_the_server_image_reads_checkpoints(namespace: Cluster, server_image: Built) -> None:
+def test_the_server_image_has_its_program_and_engine(namespace: Cluster, server_image: Built) -> None:
+    script = "import glm_engine._core, glm_server, importlib.util as u; print(*map(u.find_spec, ('triton', 'icetk')))"
+    assert logs_of(namespace, server_image, ["python", "-c", script]).split() == ["None", "None"]
+
+
+def test_the_server_image_converts(namespace: Cluster, server_image: Built) -> None:
     script = (
-        "import sys, torch; torch.save({'module': {'a': torch.ones(3).half()}}, '/dev/shm/x.pt')\n"
-        "loaded = torch.load('/dev/shm/x.pt', weights_only=True, mmap=True)\n"
-        "print(loaded['module']['a'].sum().item(), 'triton' in sys.modules)"
+        "cd /dev/shm && glm fake-checkpoint --preset glm-sample --layers 1 --tp 1 --seed 1 source &&"
+        " glm convert --input-folder source --output-folder out --target-tp 2 --quantization-bit-width 4"
+        " --model source/model.json --link artifact && glm verify artifact && ls artifact/"
     )
-    assert logs_of(namespace, server_image, ["python", "-c", script]).split() == ["3.0", "False"]
+    log = logs_of(namespace, server_image, ["sh", "-euc", script])
+    assert log.split()[-3:] == ["manifest.json", "rank_00.safetensors", "rank_01.safetensors"]

@@ -11,8 +11,8 @@ signal() {
   nsenter --mount --pid --target "$(cat "$STATE/pid")" -- sh -c "kill -$1 \"\$(cat /run/$name.pid)\""
 }
 case $1 in
-  kill) signal KILL ;;
-  stop) touch "$STATE/run/$name.stopped" && signal KILL ;;
+  kill) signal KILL || true ;; # it may have ended and be about to start
+  stop) touch "$STATE/run/$name.stopped" && (signal KILL || true) ;;
   start) rm "$STATE/run/$name.stopped" ;;
   hang) signal STOP ;;
   resume) signal CONT ;;

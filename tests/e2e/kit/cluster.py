@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from e2e.kit.waiting import eventually
+
 SCRIPTS = Path(__file__).parents[1] / "cluster"
 
 
@@ -89,6 +91,15 @@ class Cluster:
     def daemon(self, action: str, name: str) -> None:
         """`kill`, `stop`, `start`, `hang` or `resume` one daemon, see cluster/daemon.sh."""
         self._script("daemon.sh", action, name)
+
+    def reconnect(self) -> None:
+        """Waits for the API server after it was away, and has the control plane connect to it anew.
+
+        Left alone, a scheduler that lost its watches several times waits up to a minute before it asks again.
+        """
+        eventually(lambda: self.kubectl("get", "--raw", "/readyz") == "ok", within_s=30)
+        for name in ("kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy", "kwok"):
+            self.daemon("kill", name)
 
     def _script(self, name: str, *args: str) -> None:
         subprocess.run([SCRIPTS / name, *args], env=scripts_env(self.run), check=True)

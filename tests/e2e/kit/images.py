@@ -40,14 +40,14 @@ SERVER = Image(
         "csrc",
         "docker/prune.py",
         "docker/sbom.py",
-        "docker/server-excludes.txt",
+        "docker/server.lock",
+        "docker/tools.lock",
         "pyproject.toml",
-        "requirements.lock",
         "server",
     ),
     ("BACKEND=cpu",),
 )
-OPERATOR = Image("glm-operator", ("docker/sbom.py", "operator", "requirements.lock"))
+OPERATOR = Image("glm-operator", ("docker/operator.lock", "docker/sbom.py", "docker/tools.lock", "operator"))
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ TAG = "org.opencontainers.image.ref.name"
 
 
 def index(layout: Path) -> dict[str, Any]:
-    """The layout's index.json; without manifests where there is no layout yet."""
+    """The layout's index.json with its tagged manifests; without any where there is no layout yet."""
     file = layout / "index.json"
     content: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"schemaVersion": 2, "manifests": []}
+    content["manifests"] = [entry for entry in content["manifests"] if TAG in entry.get("annotations", {})]
     return content
 
 
