@@ -116,7 +116,7 @@ def test_default_length_gives_way_to_the_context(harness: MakeHarness) -> None:
             {"beams": Beams(4, 0.9, seed=1234), "no_repeat_ngram_size": 3},
         ),
         (
-            {"sampling_strategy": "BeamSearchStrategy", "num_beams": 2, "length_penalty": 0, "topk": 4, "topp": 0.5},
+            {"sampling_strategy": "BeamSearchStrategy", "num_beams": 2, "length_penalty": 0, "topk": 4},
             {"beams": Beams(2, 0.0, seed=1234)},
         ),
     ],
