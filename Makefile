@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-header --no-annotate --python-vers
 HASHED := --generate-hashes --constraints requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check format clean lock manifests
+.PHONY: help dev demo test e2e check format clean lock manifests
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -34,7 +34,10 @@ demo: $(STAMP) ## convert and serve the sample model on this machine, until Ctrl
 	$(BIN)/glmctl up manifests/samples/quickstart.yaml
 
 test: $(STAMP) ## all tests that this machine can run
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not e2e and not soak"
+
+e2e: $(STAMP) ## the tests on a real Kubernetes, which they build and start (root, Go, apt)
+	$(BIN)/python -m pytest -n 1 --dist loadgroup -m e2e tests/e2e
 
 check: $(STAMP) ## formatting, lint, types, import directions
 	$(BIN)/ruff format --check server operator tests
