@@ -272,13 +272,14 @@ def test_sat_has_no_latest_until_it_is_whole(micro: MicroCase, tmp_path: Path) -
 def twelve_ways(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same random model in 1, 2, 3, 4, 6 and 12 shards."""
     folder = tmp_path_factory.mktemp("twelve_ways")
+    sample = PRESETS["glm-sample"]
     model = replace(
-        PRESETS["glm-sample"],
+        sample,
         num_layers=1,
         hidden_size=96,
         num_attention_heads=12,
         inner_hidden_size=120,
-        vocab_size=1416,
+        vocab_size=-(-sample.vocab_size // 12) * 12,
     )
     for tp in (1, 2, 3, 4, 6, 12):
         write_fake_checkpoint(model, tp, 3, folder / str(tp), Progress())
