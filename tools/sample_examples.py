@@ -82,6 +82,8 @@ class Writer:
             fact = self.fact(lang, held)
             if hide == "v" or fact.unique:
                 text, answer = sentence(fact, self.template(fact, held), hide)
+                if not held and hide == "v" and self.rng.random() < 0.15:  # the name at two places, in English as "Gold" and "gold"
+                    text = JOINER[lang].join((opening(lang, fact.subject, 0), text))
                 return Example(text, (answer,), lang, fact.kind if hide == "v" else "which-" + fact.kind)
 
     def pair(self, lang: str, held: bool) -> Example:

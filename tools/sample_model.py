@@ -85,7 +85,7 @@ def forward(w: Weights, config: ModelConfig, tables: tuple[Tensor, Tensor], ids:
     def linear(x: Tensor, name: str) -> Tensor:
         return F.linear(x, w[name + ".weight"], w[name + ".bias"])
 
-    x = w["word_embeddings.weight"][ids]
+    x = F.embedding(ids, w["word_embeddings.weight"])
     for i in range(config.num_layers):
         layer = f"layers.{i}."
         a = norm(x, layer + "input_layernorm")
