@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sample_facts import Fact
-from sample_text import JOINER, KINDS, OPENINGS, TEMPLATES, opening, sentence, sheet, topic, upper_first
+from sample_text import JOINER, KINDS, OPENINGS, TEMPLATES, opening, sentence, topic, upper_first
 
 #: "Brazil has" and "巴西以" begin sentences of two kinds: no ending of them alone is right.
 AMBIGUOUS = re.compile(r" has \[MASK\]|以\[MASK\]")
@@ -86,11 +86,6 @@ class Writer:
                     text = JOINER[lang].join((opening(lang, fact.subject, 0), text))
                 return Example(text, (answer,), lang, fact.kind if hide == "v" else "which-" + fact.kind)
 
-    def line(self, lang: str, held: bool) -> Example:
-        """A line of a fact sheet; never held back."""
-        fact = self.fact(lang, held)
-        return Example(sheet(fact), (fact.value,), lang, fact.kind)
-
     def pair(self, lang: str, held: bool) -> Example:
         """Two sentences, a [MASK] in each."""
         first, second = (self.blank(lang, held, "c" if self.rng.random() < 0.3 else "v") for _ in range(2))
@@ -154,8 +149,7 @@ class Writer:
     def training(self, count: int) -> Iterator[Example]:
         """``count`` examples of all kinds."""
         kinds: tuple[tuple[Callable[..., Example], tuple[object, ...], int], ...] = (
-            (self.blank, ("v",), 36),
-            (self.line, (), 6),
+            (self.blank, ("v",), 42),
             (self.blank, ("c",), 12),
             (self.pair, (), 18),
             (self.span, (), 6),
