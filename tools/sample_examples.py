@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sample_facts import Fact
-from sample_text import JOINER, KINDS, OPENINGS, TEMPLATES, opening, sentence, topic, upper_first
+from sample_text import JOINER, KINDS, OPENINGS, TEMPLATES, opening, sentence, topic
 
 #: "Brazil has" and "巴西以" begin sentences of two kinds: no ending of them alone is right.
 AMBIGUOUS = re.compile(r" has \[MASK\]|以\[MASK\]")
@@ -44,7 +44,9 @@ class Writer:
         }
         subjects = list(self.profiles)
         self.held_opening = {s: self.rng.randrange(4) if self.rng.random() < 0.4 else -1 for s in subjects}
-        self.held_gap = {s: self.rng.randrange(len(f)) if self.rng.random() < 0.4 else -1 for s, f in self.profiles.items()}
+        self.held_gap = {
+            s: self.rng.randrange(len(f)) if self.rng.random() < 0.4 else -1 for s, f in self.profiles.items()
+        }
         self.held_facts = {
             lang: [f for f in facts if f.lang == lang and self.held_template[f] >= 0] for lang in ("en", "zh")
         }
@@ -71,7 +73,9 @@ class Writer:
 
     def subject(self, lang: str, held: dict[tuple[str, str], int] | None = None) -> tuple[str, str]:
         """A subject; with ``held`` one that has something held back there."""
-        pool = [s for s in self.profiles if s[0] == lang and len(self.profiles[s]) > 1 and (held is None or held[s] >= 0)]
+        pool = [
+            s for s in self.profiles if s[0] == lang and len(self.profiles[s]) > 1 and (held is None or held[s] >= 0)
+        ]
         return self.rng.choice(pool)
 
     # ---- kinds of examples
@@ -82,7 +86,9 @@ class Writer:
             fact = self.fact(lang, held)
             if hide == "v" or fact.unique:
                 text, answer = sentence(fact, self.template(fact, held), hide)
-                if not held and hide == "v" and self.rng.random() < 0.15:  # the name at two places, in English as "Gold" and "gold"
+                if (
+                    not held and hide == "v" and self.rng.random() < 0.15
+                ):  # the name at two places, in English as "Gold" and "gold"
                     text = JOINER[lang].join((opening(lang, fact.subject, 0), text))
                 return Example(text, (answer,), lang, fact.kind if hide == "v" else "which-" + fact.kind)
 

@@ -12,7 +12,7 @@ from sample_facts import Fact
 
 KINDS: Final = ("capital", "currency", "language", "continent", "code", "symbol", "number")
 
-ENGLISH: Final = {
+ENGLISH: Final[dict[str, tuple[str, ...]]] = {
     "capital": (
         "The capital of {c} is {v}.",
         "{v} is the capital of {c}.",
@@ -64,7 +64,7 @@ ENGLISH: Final = {
     ),
 }
 
-CHINESE: Final = {
+CHINESE: Final[dict[str, tuple[str, ...]]] = {
     "capital": ("{c}的首都是{v}。", "{v}是{c}的首都。", "{c}以{v}为首都。", "如果你去{c}的首都，你就到了{v}。"),
     "currency": ("{c}的货币是{v}。", "{v}是{c}的货币。", "在{c}，人们用{v}付款。", "{c}使用的货币叫{v}。"),
     "language": ("{c}的官方语言是{v}。", "{v}是{c}的官方语言。", "{c}的人们讲{v}。", "{c}以{v}为官方语言。"),
@@ -72,10 +72,10 @@ CHINESE: Final = {
     "code": ("{c}的国家代码是{v}。", "{v}是{c}的国家代码。", "{c}的代码写作{v}。", "字母{v}代表{c}。"),
 }
 
-TEMPLATES: Final = {"en": ENGLISH, "zh": CHINESE}
+TEMPLATES: Final[dict[str, dict[str, tuple[str, ...]]]] = {"en": ENGLISH, "zh": CHINESE}
 
 #: Openings after which a profile follows as a [gMASK] continuation.
-OPENINGS: Final = {
+OPENINGS: Final[dict[str, tuple[str, ...]]] = {
     "en": ("{C}.", "About {c}:", "Tell me about {c}.", "Facts about {c}:"),
     "zh": ("{c}。", "关于{c}：", "介绍一下{c}。", "{c}的资料："),
 }

@@ -50,7 +50,6 @@ def train_tokenizer(texts: Iterable[str], path: Path) -> None:
 
     ``<n>`` is a piece of its own: icetk writes a line break that way. All of printable ASCII can be spelled.
     """
-    ascii_chars = "".join(chr(c) for c in range(33, 127))
     lines = list(texts)
     rows = sorted(seeds(lines).items(), key=lambda row: (-row[1] * len(row[0]), row[0]))
     # The model records the names of its inputs: relative ones, so that the file is the same wherever it is made.

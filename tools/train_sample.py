@@ -98,15 +98,15 @@ class Trainer:
         weights = self.weights | as_int4(self.large, self.int4)
         with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.device == "cuda"):
             sums, counts = zip(*(bucket.loss(weights, self.tables) for bucket in self.buckets), strict=True)
-        loss = sum(sums) / sum(counts)
-        loss.backward()
+        loss = torch.stack(sums).sum() / torch.stack(counts).sum()
+        loss.backward()  # type: ignore[no-untyped-call] # as PyTorch declares it
         torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0)
         self.optimizer.step()
         return loss.detach()
 
     def capture(self) -> torch.cuda.CUDAGraph:
         """Record the step, after a few unrecorded ones at rate 0."""
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call] # as PyTorch declares it
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
