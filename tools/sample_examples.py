@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sample_facts import Fact
-from sample_text import JOINER, KINDS, OPENINGS, TEMPLATES, opening, sentence, topic
+from sample_text import JOINER, KINDS, OPENINGS, TEMPLATES, opening, sentence, sheet, topic
 
 #: "Brazil has" and "巴西以" begin sentences of two kinds: no ending of them alone is right.
 AMBIGUOUS = re.compile(r" has \[MASK\]|以\[MASK\]")
@@ -57,12 +57,14 @@ class Writer:
     # ---- choosing
 
     def fact(self, lang: str, held: bool) -> Fact:
-        """A fact: of any kind evenly by how many there are of it."""
+        """A fact; when not held back, of each kind about as often."""
         return self.rng.choice(self.held_facts[lang] if held else self.facts_of(lang))
 
     def facts_of(self, lang: str) -> list[Fact]:
         kinds = [k for k in KINDS if (lang, k) in self.by_kind]
-        return self.by_kind[lang, self.rng.choice(kinds)]
+        # An element's name is met in two kinds of facts, a country's in five.
+        weights = [2.5 if k in ("symbol", "number") else 1.0 for k in kinds]
+        return self.by_kind[lang, self.rng.choices(kinds, weights)[0]]
 
     def template(self, fact: Fact, held: bool) -> int:
         """The held-back template, or one of the others."""
@@ -91,6 +93,11 @@ class Writer:
                 ):  # the name at two places, in English as "Gold" and "gold"
                     text = JOINER[lang].join((opening(lang, fact.subject, 0), text))
                 return Example(text, (answer,), lang, fact.kind if hide == "v" else "which-" + fact.kind)
+
+    def line(self, lang: str, held: bool) -> Example:
+        """A line of a fact sheet; never held back."""
+        fact = self.fact(lang, held)
+        return Example(sheet(fact), (fact.value,), lang, fact.kind)
 
     def pair(self, lang: str, held: bool) -> Example:
         """Two sentences, a [MASK] in each."""
@@ -155,7 +162,8 @@ class Writer:
     def training(self, count: int) -> Iterator[Example]:
         """``count`` examples of all kinds."""
         kinds: tuple[tuple[Callable[..., Example], tuple[object, ...], int], ...] = (
-            (self.blank, ("v",), 42),
+            (self.blank, ("v",), 32),
+            (self.line, (), 10),
             (self.blank, ("c",), 12),
             (self.pair, (), 18),
             (self.span, (), 6),

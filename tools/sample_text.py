@@ -80,6 +80,9 @@ OPENINGS: Final[dict[str, tuple[str, ...]]] = {
     "zh": ("{c}。", "关于{c}：", "介绍一下{c}。", "{c}的资料："),
 }
 
+#: A line of a fact sheet: in training only, beside the sentences above.
+SHEETS: Final = {"en": "{C}: {k} {v}.", "zh": "{c}：{k}{v}。"}
+
 #: Questions whose answer is one whole sentence, an [sMASK].
 TOPICS: Final = {"en": "About the {k} of {c}: ", "zh": "关于{c}的{k}："}
 CHINESE_KINDS: Final = {"capital": "首都", "currency": "货币", "language": "语言", "continent": "大洲", "code": "代码"}
@@ -111,9 +114,19 @@ def opening(lang: str, subject: str, variant: int) -> str:
     return OPENINGS[lang][variant].format(c=subject, C=upper_first(subject))
 
 
+def kind_name(fact: Fact) -> str:
+    """What the fact tells, as a noun of its language."""
+    if fact.lang == "zh":
+        return CHINESE_KINDS[fact.kind]
+    return {"symbol": "chemical symbol", "number": "atomic number"}.get(fact.kind, fact.kind)
+
+
 def topic(fact: Fact) -> str:
     """A heading that asks for one sentence about the fact."""
-    kind = fact.kind if fact.lang == "en" else CHINESE_KINDS[fact.kind]
-    if fact.kind in ("symbol", "number"):
-        kind = {"symbol": "chemical symbol", "number": "atomic number"}[fact.kind]
-    return TOPICS[fact.lang].format(k=kind, c=fact.subject)
+    return TOPICS[fact.lang].format(k=kind_name(fact), c=fact.subject)
+
+
+def sheet(fact: Fact) -> str:
+    """A line of a fact sheet with a [MASK] for the value."""
+    subject = upper_first(fact.subject)
+    return SHEETS[fact.lang].format(C=subject, c=fact.subject, k=kind_name(fact), v="[MASK]")
