@@ -40,15 +40,15 @@ e2e: $(STAMP) ## the tests on a real Kubernetes, which they build and start (roo
 	$(BIN)/python -m pytest -n 1 --dist loadgroup -m e2e tests/e2e
 
 check: $(STAMP) ## formatting, lint, types, import directions
-	$(BIN)/ruff format --check server operator tests
-	$(BIN)/ruff check server operator tests
+	$(BIN)/ruff format --check server operator tests tools
+	$(BIN)/ruff check server operator tests tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	git ls-files 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' | xargs $(BIN)/clang-format --dry-run -Werror
 
 format: $(STAMP) ## rewrite to the house format
-	$(BIN)/ruff format server operator tests
-	$(BIN)/ruff check --fix-only --quiet server operator tests
+	$(BIN)/ruff format server operator tests tools
+	$(BIN)/ruff check --fix-only --quiet server operator tests tools
 	git ls-files -co --exclude-standard 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' | xargs $(BIN)/clang-format -i
 
 manifests: $(STAMP) ## write the files that are generated from the code
