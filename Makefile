@@ -21,7 +21,8 @@ $(STAMP)-deps: requirements.lock | $(BIN)/uv
 	@touch $@
 
 $(STAMP): $(STAMP)-deps $(NATIVE)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . -e operator
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation \
+	  $(if $(CI),-C cmake.define.GLM_WERROR=ON) -e . -e operator
 	@touch $@
 
 dev: $(STAMP) ## set up .venv with everything, compile the engine

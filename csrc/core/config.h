@@ -1,6 +1,7 @@
 // Dimensions of the model and settings of the engine, checked once where they enter.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -47,6 +48,9 @@ struct EngineConfig {
 
   int blocks_per_sequence() const { return (max_sequence_length + block_size - 1) / block_size; }
   int blocks() const { return num_blocks > 0 ? num_blocks : max_batch_size * blocks_per_sequence(); }
+
+  // Rows that a pass may have: a batch of prompts, a whole sequence that is computed again, a step of the batch.
+  int max_rows() const { return std::max({max_prefill_tokens, max_sequence_length, max_batch_size}); }
 
   void validate(const ModelConfig& model) const {
     GLM_CHECK(max_sequence_length >= 2 && max_sequence_length <= model.max_sequence_length,

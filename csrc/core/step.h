@@ -24,7 +24,7 @@ struct StepSequence {
 };
 
 // A pass over layers [layer_begin, layer_end). Beginning at 0 it embeds `tokens`; beginning later it goes on from the
-// hidden state that the pass before left in `hidden_slot`. Ending at the last layer it yields logits of `logit_rows`.
+// hidden state that the slice before left. Ending at the last layer it yields logits of `logit_rows`.
 struct Pass {
   std::vector<int> tokens;     // [rows]
   std::vector<int> positions;  // [rows] rotary position of each row

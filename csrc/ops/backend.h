@@ -47,11 +47,12 @@ class Backend {
   // out [T, heads * d] from qkv [T, heads * (q, k, v) * d]: rotates q and k by the rows' positions, appends k and v to
   // the cache of `layer`, and attends as StepSequence says.
   virtual void attention(Tensor out, Tensor qkv, int layer) = 0;
-  // out = LayerNorm(residual * alpha + sum + bias): GLM's residual is the normalised value of the block before.
+  // out = LayerNorm(residual * alpha + sum + bias): GLM's residual is the normalised value of the block before. `out`
+  // may be `residual`; `sum` may be overwritten.
   virtual void residual_layernorm(Tensor out, Tensor sum, Tensor bias, Tensor residual, float alpha, Tensor gamma,
                                   Tensor beta, float eps) = 0;
-  // out [logit_rows, h]: the pass's rows whose logits are wanted.
-  virtual void gather_logit_rows(Tensor out, Tensor x) = 0;
+  // out [count, h]: rows of x that pass.logit_rows[first, first + count) name; count is out.rows.
+  virtual void gather_logit_rows(Tensor out, Tensor x, int64_t first) = 0;
 
   // Takes a token, or a beam's candidates, for each row of logits [R, V] f32. Waits for the results.
   virtual void sample(std::span<const SampleRow> rows, Tensor logits, std::span<SampleResult> results) = 0;
