@@ -129,10 +129,11 @@ __global__ __launch_bounds__(384, 1) void batch_kernel(const uint8_t* __restrict
         for (int r = 0; r < kTiles; ++r) touch(acc[r]);
         wgmma_fence();
         const uint64_t descriptor = operand_descriptor(token_ring + slot * S::kTokenBytes + b * Tokens * 128);
+        // Alternating between the tiles, no multiplication waits for the sums of the one just before it.
 #pragma unroll
-        for (int r = 0; r < kTiles; ++r) {
+        for (int j = 0; j < 4; ++j) {
 #pragma unroll
-          for (int j = 0; j < 4; ++j) wgmma(acc[r], f[r] + 4 * j, descriptor + 2 * j);
+          for (int r = 0; r < kTiles; ++r) wgmma(acc[r], f[r] + 4 * j, descriptor + 2 * j);
         }
         wgmma_commit();
         wgmma_wait<1>();

@@ -29,27 +29,37 @@ constexpr int fixed_bytes(int padded_cols) {
 // Copies x into shared memory in the order in which lanes read it: within 64 columns k = 16j + 8h + 2t + e goes to
 // 16t + 4j + 2h + e. Neighbouring blocks begin at different t, so that a warp's stores hit every bank once.
 __device__ void stage_activations(uint32_t* to, const __half* x, int cols, int padded_cols, int thread, int threads) {
+  constexpr int kAtOnce = 8;  // loads in flight: one wait for most matrices
   const bool vector = cols % 8 == 0 && (reinterpret_cast<uintptr_t>(x) & 15) == 0;
-  for (int i = thread; i < padded_cols / 8; i += threads) {
-    uint4 v = make_uint4(0, 0, 0, 0);
-    if (vector) {
-      if (i * 8 < cols) v = __ldcg(reinterpret_cast<const uint4*>(x) + i);
-    } else {
-      uint32_t w[4];
-      for (int p = 0; p < 4; ++p) {
-        const int k = i * 8 + 2 * p;
-        const uint32_t low = k < cols ? __half_as_ushort(x[k]) : 0, high = k + 1 < cols ? __half_as_ushort(x[k + 1]) : 0;
-        w[p] = low | high << 16;
-      }
-      v = make_uint4(w[0], w[1], w[2], w[3]);
-    }
-    const int block = i / 8, piece = i % 8;  // piece = 2j + h
-    uint32_t* base = to + block * 32 + piece;
+  for (int first = thread; first < padded_cols / 8; first += threads * kAtOnce) {
+    uint4 v[kAtOnce];
 #pragma unroll
-    for (int s = 0; s < 4; ++s) {
-      const int t = (s + block) & 3;
-      const uint32_t w = t & 2 ? (t & 1 ? v.w : v.z) : (t & 1 ? v.y : v.x);
-      base[t * 8] = w;
+    for (int n = 0; n < kAtOnce; ++n) {
+      const int i = first + n * threads;
+      v[n] = make_uint4(0, 0, 0, 0);
+      if (i * 8 >= cols) continue;
+      if (vector) {
+        v[n] = __ldcg(reinterpret_cast<const uint4*>(x) + i);
+      } else {
+        uint32_t w[4];
+        for (int p = 0; p < 4; ++p) {
+          const int k = i * 8 + 2 * p;
+          w[p] = (k < cols ? __half_as_ushort(x[k]) : 0u) | (k + 1 < cols ? __half_as_ushort(x[k + 1]) : 0u) << 16;
+        }
+        v[n] = make_uint4(w[0], w[1], w[2], w[3]);
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < kAtOnce; ++n) {
+      const int i = first + n * threads;
+      if (i >= padded_cols / 8) continue;
+      const int block = i / 8, piece = i % 8;  // piece = 2j + h
+      uint32_t* base = to + block * 32 + piece;
+#pragma unroll
+      for (int s = 0; s < 4; ++s) {
+        const int t = (s + block) & 3;
+        base[t * 8] = t & 2 ? (t & 1 ? v[n].w : v[n].z) : (t & 1 ? v[n].y : v[n].x);
+      }
     }
   }
 }

@@ -103,7 +103,8 @@ void run_case(MatmulContext& context, const Case& c, int bits, uint64_t seed) {
         m.f32 = true;
         std::snprintf(what, sizeof what, "int%d %dx%d%s tokens %d %s f32", bits, c.rows, c.cols, c.paired ? " geglu" : "",
                       tokens, name(kernel));
-        check_output(what, out32, reference, 2e-5, [&] { matmul(context, w, m, kernel); });
+        // Tensor cores cut off what they shift out while adding: 32768 terms lose that much.
+        check_output(what, out32, reference, 8e-5, [&] { matmul(context, w, m, kernel); });
       }
     }
   }
