@@ -39,9 +39,17 @@ struct PackedWeight {
   size_t packed_bytes() const { return static_cast<size_t>(packed_rows()) * packed_cols() * bits / 8; }
 };
 
-// Packs `source`, the matrix row-major on the device (INT4: the even column in the high nibble), into `out`
-// [weight.packed_bytes()]. `weight.data` is not read.
-void repack(uint8_t* out, const void* source, const PackedWeight& weight, cudaStream_t stream);
+// Rows of the matrix that packed rows [begin, begin + count) hold, as they must lie in the source of `repack`: row-major,
+// of a paired matrix first those of the first half, then those of the second.
+struct RowRange {
+  int first = 0;
+  int count = 0;  // of each half
+};
+RowRange source_rows(const PackedWeight& weight, int begin, int count);
+
+// Packs a range of rows, multiples of 64, of the matrix into its place in `out` [weight.packed_bytes()]. `source` holds
+// source_rows(weight, begin, count) on the device (INT4: the even column in the high nibble). `weight.data` is not read.
+void repack(uint8_t* out, const void* source, const PackedWeight& weight, int begin, int count, cudaStream_t stream);
 
 // Rows of a packed FP16 matrix that is not paired: out [tokens, cols] gets row `ids[i] - first_id`, zeros where there
 // is none.

@@ -1,4 +1,6 @@
 // Row-major weights to the packed form, on the device, once at load; and the way back for single rows (embedding).
+#include <algorithm>
+
 #include "cuda/device.cuh"
 #include "cuda/launch.h"
 #include "cuda/packed.h"
@@ -6,13 +8,11 @@
 namespace glm::cuda {
 namespace {
 
-// The matrix row that a packed row holds; -1: padding.
-__device__ int source_row(int packed, int rows, bool paired) {
-  if (!paired) return packed < rows ? packed : -1;
-  const int half_rows = rows / 2;
-  const int r = packed / 16 * 8 + packed % 8;
-  if (r >= half_rows) return -1;
-  return packed % 16 < 8 ? r : half_rows + r;
+// The row of the source that a packed row holds; -1: padding.
+__device__ int source_row(int packed, RowRange range, bool paired) {
+  const int row = (paired ? packed / 16 * 8 + packed % 8 : packed) - range.first;
+  if (row >= range.count) return -1;
+  return paired && packed % 16 >= 8 ? range.count + row : row;
 }
 
 // The stored code of one value.
@@ -34,16 +34,16 @@ __device__ uint32_t code(const void* source, int row, int col, int cols) {
 
 // One thread packs 16 bytes of one lane.
 template <int Bits>
-__global__ void repack_kernel(uint4* out, const void* source, int rows, int cols, bool paired, int kblocks,
-                              int64_t chunks) {
+__global__ void repack_kernel(uint4* out, const void* source, RowRange range, int begin, int cols, bool paired,
+                              int kblocks, int64_t chunks) {
   constexpr int kChunks = Bits / 4;  // of a 16x64 tile
   const int64_t index = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
   if (index >= chunks) return;
   const int lane = index % 32, chunk = index / 32 % kChunks, tile = index / (32 * kChunks) % 4;
   const int64_t block = index / (128 * kChunks);
-  const int k0 = static_cast<int>(block % kblocks) * 64, row0 = static_cast<int>(block / kblocks) * 64 + tile * 16;
+  const int k0 = static_cast<int>(block % kblocks) * 64, row0 = begin + static_cast<int>(block / kblocks) * 64 + tile * 16;
   const int g = lane / 4, t = lane % 4;
-  const int row[2] = {source_row(row0 + g, rows, paired), source_row(row0 + g + 8, rows, paired)};
+  const int row[2] = {source_row(row0 + g, range, paired), source_row(row0 + g + 8, range, paired)};
   uint32_t word[4];
 #pragma unroll
   for (int w = 0; w < 4; ++w) {
@@ -95,12 +95,19 @@ __global__ void embed_kernel(__half* out, const uint8_t* table, const int* ids, 
 
 }  // namespace
 
-void repack(uint8_t* out, const void* source, const PackedWeight& weight, cudaStream_t stream) {
-  const int64_t chunks = static_cast<int64_t>(weight.packed_bytes() / 16);
+RowRange source_rows(const PackedWeight& weight, int begin, int count) {
+  const int scale = weight.paired ? 2 : 1, rows = weight.rows / scale;
+  const int first = std::min(begin / scale, rows);
+  return {first, std::min(rows, (begin + count) / scale) - first};
+}
+
+void repack(uint8_t* out, const void* source, const PackedWeight& weight, int begin, int count, cudaStream_t stream) {
+  const size_t row_bytes = weight.packed_bytes() / weight.packed_rows();
+  const int64_t chunks = static_cast<int64_t>(row_bytes * count / 16);
   const Launch how{dim3(static_cast<unsigned>((chunks + 255) / 256)), dim3(256), 0, stream, false};
   auto* kernel = weight.bits == 4 ? repack_kernel<4> : weight.bits == 8 ? repack_kernel<8> : repack_kernel<16>;
-  launch(how, kernel, reinterpret_cast<uint4*>(out), source, weight.rows, weight.cols, weight.paired, weight.kblocks(),
-         chunks);
+  launch(how, kernel, reinterpret_cast<uint4*>(out + row_bytes * begin), source, source_rows(weight, begin, count),
+         begin, weight.cols, weight.paired, weight.kblocks(), chunks);
 }
 
 void embed_rows(__half* out, const PackedWeight& table, const int* ids, int tokens, int first_id, bool overlap,

@@ -65,7 +65,7 @@ void run_case(MatmulContext& context, const Case& c, int bits, uint64_t seed) {
   fill_half(x.get(), x.count(), 0, 1, seed + 3);
   PackedWeight w{bits, c.rows, c.cols, c.paired, nullptr, bits == 16 ? nullptr : scale.get()};
   DeviceArray<uint8_t> packed(w.packed_bytes());
-  repack(packed.get(), plain.get(), w, context.stream);
+  repack(packed.get(), plain.get(), w, 0, w.packed_rows(), context.stream);
   w.data = packed.get();
   DeviceArray<float> sums(static_cast<size_t>(most) * c.rows), activated(c.paired ? static_cast<size_t>(most) * c.rows / 2 : 1);
   plain_matmul<<<dim3(c.rows, (most + 7) / 8), 128>>>(sums.get(), plain.get(), bits, w.scale, bias.get(), x.get(), c.rows,
@@ -115,7 +115,7 @@ void check_embedding(const MatmulContext& context, int rows, int cols) {
   fill_half(table.get(), table.count(), 0, 1, 5);
   PackedWeight w{16, rows, cols, false, nullptr, nullptr};
   DeviceArray<uint8_t> packed(w.packed_bytes());
-  repack(packed.get(), table.get(), w, context.stream);
+  repack(packed.get(), table.get(), w, 0, w.packed_rows(), context.stream);
   w.data = packed.get();
   const int first = 7;
   const std::vector<int> ids{first, first + rows - 1, first + rows, -1, first + rows / 2, 0, first + 1};
