@@ -34,8 +34,9 @@ py::dict to_dict(const EngineStats& stats) {
 }
 
 // Logits [len(ids), V]: the first context_length ids are the prompt.
-py::array_t<float> score(Engine& engine, int vocab, const std::vector<int>& ids, int context_length, int mask_position,
+py::array_t<float> score(Engine& engine, const std::vector<int>& ids, int context_length, int mask_position,
                          bool gmask) {
+  const int vocab = engine.model().vocab_size;
   if (context_length < 1 || context_length > static_cast<int>(ids.size())) {
     throw RequestError("context_length", concat("must be 1 to ", ids.size(), " (the ids); got ", context_length));
   }
@@ -142,7 +143,8 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("finish", [](const Event& e) { return std::string(name(e.finish)); })
       .def_readonly("beams", &Event::beams)
       .def_readonly("scores", &Event::scores)
-      .def_readonly("message", &Event::message);
+      .def_readonly("message", &Event::message)
+      .def_readonly("started", &Event::started);
 
   py::class_<Engine>(m, "Engine")
       .def(py::init<const ModelConfig&, const EngineConfig&, const std::string&, const std::vector<ShardSource>&>(),

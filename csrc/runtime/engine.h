@@ -41,6 +41,7 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
+  const ModelConfig& model() const { return model_; }
   int64_t submit(Request request);
   void cancel(int64_t id);
   // Waits up to timeout_s for events and takes them all. Once the engine has failed and all events are taken, throws.

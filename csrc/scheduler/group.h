@@ -27,6 +27,7 @@ struct Group {
   Request request;
   std::vector<Sequence> sequences;  // one until the first token is there
   std::optional<BeamSearch> search;
+  bool admitted = false;   // its event `started` is out
   bool started = false;    // the first token is there
   bool cancelled = false;  // asked for by the client
   bool abandoned = false;  // ended while its prompt is being computed; dropped when that pass ends

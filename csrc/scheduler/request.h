@@ -80,6 +80,7 @@ struct Event {
   std::vector<std::vector<int>> beams;  // best first
   std::vector<float> scores;
   std::string message;
+  bool started = false;  // the request waits no longer; no token yet
 };
 
 }  // namespace glm

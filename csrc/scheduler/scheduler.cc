@@ -209,6 +209,7 @@ void Scheduler::admit() {
     if (group->request.width() > room) break;
     if (!group->started && attach_computed_prompt(group)) {
       room -= group->request.width();
+      tell_started(*group);
       running_.push_back(group);
       it = waiting_.erase(it);
       continue;
@@ -227,9 +228,18 @@ void Scheduler::admit() {
     }
     if (!may_prefill || !add_to_prefill(group, prefill)) break;
     room -= group->request.width();
+    tell_started(*group);
     it = waiting_.erase(it);
   }
   if (!prefill.items.empty()) prefill_ = std::move(prefill);
+}
+
+void Scheduler::tell_started(Group& group) {
+  if (std::exchange(group.admitted, true)) return;
+  Event event;
+  event.request = group.id;
+  event.started = true;
+  events_.push_back(std::move(event));
 }
 
 namespace {
@@ -622,6 +632,7 @@ void Scheduler::end_group(Group& group, Finish finish, const std::string& messag
   for (Sequence& s : group.sequences) {
     if (!s.finished) end_sequence(group, s, finish, message);
   }
+  if (!group.admitted) return;  // one event for all choices
   for (int choice = static_cast<int>(group.sequences.size()); choice < group.request.n; ++choice) {
     Sequence never_started;
     never_started.choice = choice;

@@ -73,6 +73,7 @@ class Scheduler {
   void check(const Request& request) const;
   void reap(double now);
   void admit();
+  void tell_started(Group& group);
   bool add_to_prefill(const GroupPtr& group, Prefill& prefill);
   bool attach_computed_prompt(const GroupPtr& group);
   void make_room();

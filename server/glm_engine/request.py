@@ -59,9 +59,6 @@ class Beams:
     num_beams: int = 4
     length_penalty: float = 1.0
     deterministic: bool = True
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 0.0
     seed: int = 0
 
 
@@ -87,9 +84,11 @@ class Request:
 class Event:
     """Something that happened to a request.
 
-    A token of choice ``index`` (``token`` set; end tokens are reported, too), the end of that choice (``finish``
-    set, in the same event as its last token where there is one), or, for beam search, everything at once at the end:
-    ``beams`` best first, each without the prompt and with its end token, and ``scores`` their penalised scores.
+    The scheduler takes it up (``started``, once, before its first token: it waits no longer); a token of choice
+    ``index`` (``token`` set; end tokens are reported, too); the end of that choice (``finish`` set, in the same event
+    as its last token where there is one); or, for beam search, everything at once at the end: ``beams`` best first,
+    each without the prompt and with its end token, and ``scores`` their penalised scores.
+    A request that never started ends with one event for all its choices.
     """
 
     request: int
@@ -101,6 +100,7 @@ class Event:
     beams: Sequence[Sequence[int]] = ()
     scores: Sequence[float] = ()
     message: str = ""
+    started: bool = False
 
 
 class Engine(Protocol):
