@@ -11,8 +11,8 @@ import click
 
 from glm_cli.requests import engine_options, load_engine, read_requests, take, take_ids, take_name
 from glm_engine.errors import QueueFullError, RequestError
-from glm_engine.handle import BackendName, CompiledEngine
-from glm_engine.request import Beams, Event, Prompt, Request, Sampling
+from glm_engine.handle import CompiledEngine
+from glm_engine.request import BackendName, Beams, Event, Prompt, Request, Sampling
 
 #: A strategy's names: ours, and the original's classes.
 STRATEGIES: Final = {

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from glm_engine.errors import RequestError
-from glm_engine.handle import BackendName, CompiledEngine, EngineLimits, load
+from glm_engine.handle import CompiledEngine, EngineLimits, load
+from glm_engine.request import BackendName
 
 T = TypeVar("T")
 

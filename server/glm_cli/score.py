@@ -13,7 +13,7 @@ import numpy as np
 from glm_cli.requests import engine_options, load_engine, read_requests, take, take_ids, take_name
 from glm_engine.errors import RequestError
 from glm_engine.fsio import storage_errors
-from glm_engine.handle import BackendName
+from glm_engine.request import BackendName
 
 
 @dataclass(frozen=True)

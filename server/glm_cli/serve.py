@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from dataclasses import fields
@@ -10,21 +9,22 @@ from typing import Any
 
 import click
 
+from glm_engine.artifact import Artifact
 from glm_engine.request import Engine
 from glm_server.config import ENV_PREFIX, ServerConfig, flag, read_environment, setting_type
-from glm_server.loading import ArtifactInfo
 
 
-def _load_engine(config: ServerConfig, artifact: ArtifactInfo) -> Engine:
+def _load_engine(config: ServerConfig, artifact: Artifact) -> Engine:
     """The compiled engine; imported here, so that `glm serve --help` and the tests need no compiler."""
-    engine: Engine = importlib.import_module("glm_engine.handle").load(
-        config.artifact,
-        backend=config.backend,
-        max_batch_size=config.max_batch_size,
+    from glm_engine.handle import EngineLimits, blocks_in, load
+
+    limits = EngineLimits(
         max_sequence_length=config.max_sequence_length or None,
+        max_batch_size=config.max_batch_size,
         max_waiting=config.waiting_limit,
+        kv_blocks=blocks_in(config.kv_cache_bytes, artifact.model, config.backend, EngineLimits.block_size),
     )
-    return engine
+    return load(artifact, backend=config.backend, limits=limits)
 
 
 def _options() -> list[click.Parameter]:

@@ -70,6 +70,7 @@ class FakeEngine:
         self._running: dict[int, _Running] = {}
         self._events: list[Event] = []
         self._steps = 0
+        self._recent: list[tuple[int, int, int, float]] = []
         self._crashed = self._closed = False
         self._thread = threading.Thread(target=self._work, name="fake-engine", daemon=True)
         self._thread.start()
@@ -119,13 +120,16 @@ class FakeEngine:
     def stats(self) -> Mapping[str, Any]:
         with self._changed:
             live = sum(len(running.live) for running in self._running.values())
+            recent, self._recent = self._recent, []
             return {
                 "steps": self._steps,
                 "running": live,
                 "waiting": len(self._waiting),
-                "blocks_total": self._slots,
-                "blocks_live": live,
-                "blocks_free": self._slots - live,
+                "kv_blocks_total": self._slots,
+                "kv_blocks_live": live,
+                "kv_blocks_cached": 0,
+                "recent_steps": recent,
+                "failure": "the fake engine crashed" if self._crashed else "",
             }
 
     def close(self) -> None:
@@ -171,8 +175,10 @@ class FakeEngine:
                 self._changed.notify_all()
 
     def _step(self) -> None:
-        self._admit()
+        admitted = self._admit()
         self._steps += 1
+        decoding = sum(len(running.live) for running in self._running.values()) - admitted
+        self._recent.append((admitted, self.config.num_layers if admitted else 0, decoding, self._faults.step_s))
         nan = self._faults.nan_after is not None and self._steps > self._faults.nan_after
         for request, running in list(self._running.items()):
             if nan:
@@ -182,8 +188,9 @@ class FakeEngine:
             else:
                 self._advance(request, running)
 
-    def _admit(self) -> None:
-        used = sum(len(running.live) for running in self._running.values())
+    def _admit(self) -> int:
+        """Take up what has room; how many sequences began."""
+        before = used = sum(len(running.live) for running in self._running.values())
         while self._waiting and used + self._sequences(self._waiting[0][1]) <= self._slots:
             number, request = self._waiting.popleft()
             count = self._sequences(request)
@@ -191,6 +198,7 @@ class FakeEngine:
             deadline = None if request.max_time_s is None else time.monotonic() + request.max_time_s
             self._running[number] = _Running(request, deadline, [[] for _ in range(count)], set(range(count)))
             self._events.append(Event(number, started=True))
+        return used - before
 
     def _advance(self, number: int, running: _Running) -> None:
         request = running.request

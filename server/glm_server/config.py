@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from glm_engine.errors import ConfigError
 
@@ -25,12 +25,12 @@ class ServerConfig:
 
     artifact: str = _setting("Folder of the artifact that `glm convert` wrote.", "")
     tokenizer: str = _setting("The model's SentencePiece file.", "")
-    backend: str = _setting("What computes: cpu or cuda.", "cpu")
+    backend: Literal["cpu", "cuda"] = _setting("What computes: cpu or cuda.", "cpu")
     model_name: str = _setting("Name under which the model is served; empty: glm-130b.", "")
     host: str = _setting("Address to listen on.", "127.0.0.1")
     port: int = _setting("Port of the API; 0 takes a free one and prints it.", 5000, 0)
     management_port: int = _setting("Port of /metrics, /livez and /readyz; 0 takes a free one.", 9400, 0)
-    max_batch_size: int = _setting("Sequences that run at once.", 8, 1)
+    max_batch_size: int = _setting("Sequences that run at once; a beam is one.", 16, 1)
     max_sequence_length: int = _setting("Tokens of prompt and answer together; 0: the model's.", 0, 0)
     max_waiting: int = _setting("Requests that wait beyond those that run; 0: twice the batch size.", 0, 0)
     max_prompts: int = _setting("Prompts (lines, OpenAI's lists) in one request.", 64, 1)
@@ -40,7 +40,8 @@ class ServerConfig:
     step_deadline_s: float = _setting(
         "Seconds without a step, while there is work, after which the engine is lost.", 120.0, 0.1
     )
-    drain_s: float = _setting("Seconds that running requests get to end after SIGTERM.", 25.0, 0)
+    kv_cache_bytes: int = _setting("Bytes of KV cache over all ranks; 0: room for a full batch of full length.", 0, 0)
+    drain_timeout: float = _setting("Seconds that running requests get to end after SIGTERM.", 25.0, 0)
     log_format: str = _setting("json or text.", "json")
     log_level: str = _setting("debug, info, warning or error.", "info")
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from glm_engine.config import ModelConfig
-from glm_engine.errors import ArtifactError, EngineError
+from glm_engine.artifact import Artifact
+from glm_engine.errors import EngineError
 from glm_engine.request import Engine, Prompt, Request, Sampling
 from glm_server.config import ServerConfig
 from glm_server.lifecycle import Runtime
@@ -20,38 +16,9 @@ from glm_server.tokenizer import load_tokenizer
 
 DEFAULT_NAME: Final = "glm-130b"
 
-_log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class ArtifactInfo:
-    """What an artifact's manifest says that the server tells its users."""
-
-    model: ModelConfig
-    digest: str
-    precision: str
-    tensor_parallel_size: int
-
-
-#: Settings and the artifact's description -> a running engine.
-LoadEngine = Callable[[ServerConfig, ArtifactInfo], Engine]
-
-
-def read_artifact(folder: str) -> ArtifactInfo:
-    """Read an artifact's manifest. Raises ``ArtifactError`` where there is none, or none that can be read."""
-    path = Path(folder) / "manifest.json"
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return ArtifactInfo(
-            ModelConfig.from_dict(manifest["model"]),
-            str(manifest["digest"]),
-            str(manifest["precision"]),
-            int(manifest["tensor_parallel_size"]),
-        )
-    except FileNotFoundError as error:
-        raise ArtifactError(f"artifact: {path} is not there; write one with `glm convert` (--artifact)") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"artifact: {path} is no manifest ({type(error).__name__}: {error})") from error
+#: Settings and the artifact -> a running engine.
+LoadEngine = Callable[[ServerConfig, Artifact], Engine]
 
 
 def load_runtime(
@@ -61,7 +28,7 @@ def load_runtime(
 
     Raises ``GlmError`` of every kind that a wrong setting, file or device can cause.
     """
-    artifact = read_artifact(config.artifact)
+    artifact = Artifact.open(config.artifact)
     tokenizer = load_tokenizer(config.tokenizer, artifact.model)
     engine = load_engine(config, artifact)
     service = Service(engine, metrics, step_deadline_s=config.step_deadline_s, on_failure=on_failure)

@@ -77,21 +77,18 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec("histogram", "request_decode_seconds", "From the first token to the end.", (), REQUEST_SECONDS),
     MetricSpec("gauge", "requests_running", "Sequences in the batch.", stat="running"),
     MetricSpec("gauge", "requests_waiting", "Requests that wait for a slot.", stat="waiting"),
-    MetricSpec("gauge", "kv_blocks_capacity", "KV cache blocks allocated.", stat="blocks_total"),
-    MetricSpec("gauge", "kv_blocks_live", "KV cache blocks held by running sequences.", stat="blocks_live"),
-    MetricSpec("gauge", "kv_blocks_cached", "KV cache blocks kept for reuse, reclaimable.", stat="blocks_cached"),
-    MetricSpec("gauge", "kv_blocks_free", "KV cache blocks free.", stat="blocks_free"),
+    MetricSpec("gauge", "kv_blocks_capacity", "KV cache blocks allocated.", stat="kv_blocks_total"),
+    MetricSpec("gauge", "kv_blocks_live", "KV cache blocks held by running sequences.", stat="kv_blocks_live"),
+    MetricSpec("gauge", "kv_blocks_cached", "KV cache blocks kept for reuse, reclaimable.", stat="kv_blocks_cached"),
+    MetricSpec("gauge", "kv_blocks_free", "KV cache blocks free.", stat="kv_blocks_free"),
     MetricSpec("counter", "preemptions_total", "Sequences set back to free blocks.", stat="preemptions"),
-    MetricSpec("counter", "engine_steps_total", "Steps by phase.", ("phase",), stat="steps"),
-    MetricSpec("counter", "engine_step_seconds_total", "Time in steps by phase.", ("phase",), stat="step_seconds"),
-    MetricSpec("counter", "allreduce_seconds_total", "Time in all-reduce, rank 0.", stat="allreduce_seconds"),
-    MetricSpec(
-        "gauge", "device_memory_bytes", "Memory taken on the device, per rank.", ("rank",), stat="device_memory_bytes"
-    ),
+    MetricSpec("counter", "prompts_reused_total", "Prompts taken from the cache.", stat="prompts_reused"),
+    MetricSpec("counter", "engine_steps_total", "Steps of the engine.", stat="steps"),
+    MetricSpec("histogram", "engine_step_seconds", "Time of a step, by what it computed.", ("phase",), TOKEN_SECONDS),
+    MetricSpec("histogram", "engine_batch_sequences", "Sequences that a step continued.", (), LENGTHS),
 )
 
 PREFIX: Final = "glm_"
-_PHASES: Final = ("prefill", "decode")
 Stats = Callable[[], Mapping[str, Any]]
 
 
@@ -104,28 +101,10 @@ class _EngineCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         stats = self.stats() if self.stats else {}
         for spec in METRICS:
-            family: CounterMetricFamily | GaugeMetricFamily
-            if spec.kind == "counter":
-                family = CounterMetricFamily(PREFIX + spec.name, spec.help, labels=spec.labels)
-            else:
-                family = GaugeMetricFamily(PREFIX + spec.name, spec.help, labels=spec.labels)
-            samples = list(self._samples(spec, spec.stat, stats)) if spec.stat else []
-            for labels, value in samples:
-                family.add_metric(labels, value)
-            if samples:
-                yield family
-
-    @staticmethod
-    def _samples(spec: MetricSpec, stat: str, stats: Mapping[str, Any]) -> Iterable[tuple[list[str], float]]:
-        if spec.labels == ("phase",):
-            for phase in _PHASES:
-                if f"{stat}_{phase}" in stats:
-                    yield [phase], float(stats[f"{stat}_{phase}"])
-        elif spec.labels == ("rank",):
-            for rank, value in enumerate(stats.get(stat, ())):
-                yield [str(rank)], float(value)
-        elif stat in stats:
-            yield [], float(stats[stat])
+            if spec.stat is None or spec.stat not in stats:
+                continue
+            kind = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
+            yield kind(PREFIX + spec.name, spec.help, value=float(stats[spec.stat]))
 
 
 class Metrics:
@@ -165,9 +144,10 @@ class Metrics:
         gauge = self._gauges[name]
         (gauge.labels(*labels) if labels else gauge).set(value)
 
-    def observe(self, name: str, value: float) -> None:
-        """Add an observation to a histogram; a clock's negative difference counts as none."""
-        self._histograms[name].observe(max(0.0, value))
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Add an observation to a histogram."""
+        histogram = self._histograms[name]
+        (histogram.labels(*labels) if labels else histogram).observe(value)
 
     def exposition(self) -> bytes:
         """The text format that Prometheus scrapes."""

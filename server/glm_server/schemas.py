@@ -43,11 +43,11 @@ class GenerateRequest(TokenizeRequest):
     no_repeat_ngram_size: int | None = Field(
         None, ge=0, description="No n-gram of this size is generated twice. Default: 3 with beams, else 0 (off)."
     )
-    temperature: float | None = Field(1.0, ge=0, le=100, description="0 is greedy.")
-    topk: int | None = Field(
-        None, ge=0, description="Draw among so many tokens; 0 is off, 1 greedy. Default: 5, with beams 0."
+    temperature: float | None = Field(1.0, ge=0, le=100, description="Of BaseStrategy; 0 is greedy.")
+    topk: int | None = Field(5, ge=0, description="Of BaseStrategy: draw among so many tokens; 0 is off, 1 greedy.")
+    topp: float | None = Field(
+        0.0, ge=0, le=1, description="Of BaseStrategy: draw among the tokens of this probability; 0 is off."
     )
-    topp: float | None = Field(0.0, ge=0, le=1, description="Draw among the tokens of this probability; 0 is off.")
 
 
 class GenerateResponse(BaseModel):

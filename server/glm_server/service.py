@@ -16,6 +16,8 @@ from glm_server.session import Session
 
 #: How long one ``poll`` waits, in seconds: bounds how late a stop is noticed.
 POLL_S: Final = 0.2
+#: Seconds between two looks at the engine's own counters; it keeps the times of its last 4096 steps only.
+STATS_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class Service:
 
     def start(self) -> None:
         """Begin to poll."""
-        self._metrics.show_engine(self._stats)
+        self._metrics.show_engine(self.stats)
         self._thread.start()
 
     def session(self) -> Session:
@@ -127,10 +129,33 @@ class Service:
         if self._failure is None and self._thread.is_alive():
             self._thread.join()
 
-    def _stats(self) -> Mapping[str, Any]:
-        return self.engine.stats() if self._failure is None and not self._closing else {}
+    def drop_waiting(self) -> None:
+        """Cancel what no step has begun: for a drain. A session of which something runs is left to finish."""
+        with self._lock:
+            busy = {id(record.session) for record in self._records.values() if record.started is not None}
+            idle = [number for number, record in self._records.items() if id(record.session) not in busy]
+        for number in idle:
+            self.cancel(number)
+
+    def stats(self) -> Mapping[str, Any]:
+        """The engine's counters, its step times taken over into the metrics; empty when it has ended."""
+        if self._failure is not None or self._closing:
+            return {}
+        stats = dict(self.engine.stats())
+        for prefill_rows, _, decode_rows, seconds in stats.pop("recent_steps", ()):
+            phase = "mixed" if prefill_rows and decode_rows else "prefill" if prefill_rows else "decode"
+            self._metrics.observe("engine_step_seconds", seconds, phase)
+            if decode_rows:
+                self._metrics.observe("engine_batch_sequences", decode_rows)
+        if stats.get("steps") != self._steps:  # a long prefill reports nothing, but counts its steps
+            self._steps, self._progress = stats.get("steps"), time.monotonic()
+        if "kv_blocks_total" in stats:
+            used = stats["kv_blocks_live"] + stats.get("kv_blocks_cached", 0)
+            stats["kv_blocks_free"] = stats["kv_blocks_total"] - used
+        return stats
 
     def _run(self) -> None:
+        looked, interval = time.monotonic(), min(STATS_S, self._step_deadline_s / 4)
         try:
             while self._failure is None:
                 events = self.engine.poll(POLL_S)
@@ -138,21 +163,18 @@ class Service:
                     self._dispatch(events)
                 elif self._closing:
                     return
-                elif self._records:
-                    self._look_for_progress()
+                if self._records and time.monotonic() - looked > interval:
+                    looked = time.monotonic()
+                    self.stats()
         except Exception as error:  # whatever it is, nobody would poll any more
             if not isinstance(error, EngineError):
                 _log.exception("the poll thread crashed")
             self.fail(str(error) or type(error).__name__)
 
-    def _look_for_progress(self) -> None:
-        """No event came: a long prefill still counts its steps."""
-        steps = self.engine.stats().get("steps")
-        if steps != self._steps:
-            self._steps, self._progress = steps, time.monotonic()
-
     def _dispatch(self, events: list[Event]) -> None:
         now = time.monotonic()
+        if any(event.finish == "error" for event in events) and (failure := self.engine.stats().get("failure")):
+            raise EngineError(failure)  # not these requests' own error: the engine is lost
         batches: dict[int, tuple[Session, list[Event]]] = {}
         with self._lock:
             self._progress = now

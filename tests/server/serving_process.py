@@ -10,9 +10,9 @@ import sys
 import time
 from typing import Any
 
+from glm_engine.artifact import Artifact
 from glm_engine.fake import FakeEngine, Faults
 from glm_server.config import ServerConfig
-from glm_server.loading import ArtifactInfo
 from glm_server.logs import set_up_logs
 from glm_server.run import serve
 
@@ -20,7 +20,7 @@ from glm_server.run import serve
 def main() -> int:
     settings: dict[str, Any] = json.loads(sys.argv[1])
 
-    def load(config: ServerConfig, artifact: ArtifactInfo) -> FakeEngine:
+    def load(config: ServerConfig, artifact: Artifact) -> FakeEngine:
         time.sleep(settings.get("load_s", 0))
         length, eop = settings.get("length"), artifact.model.special_ids["eop"]
         return FakeEngine(

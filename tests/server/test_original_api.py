@@ -116,8 +116,8 @@ def test_default_length_gives_way_to_the_context(harness: MakeHarness) -> None:
             {"beams": Beams(4, 0.9, seed=1234), "no_repeat_ngram_size": 3},
         ),
         (
-            {"sampling_strategy": "BeamSearchStrategy", "num_beams": 2, "length_penalty": 0, "topk": 4, "topp": 0.5},
-            {"beams": Beams(2, 0.0, top_k=4, top_p=0.5, seed=1234)},
+            {"sampling_strategy": "BeamSearchStrategy", "num_beams": 2, "length_penalty": 0, "topk": 4},
+            {"beams": Beams(2, 0.0, seed=1234)},
         ),
     ],
     ids=["seed", "length", "min", "ngram", "temperature", "topk", "topp", "null", "beam-defaults", "beam-fields"],

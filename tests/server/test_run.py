@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import sentencepiece
 
-from server_support import toy_config, wait_until
+from server_support import toy_config, wait_until, write_artifact
 
 PROGRAM = Path(__file__).with_name("serving_process.py")
 
@@ -28,8 +28,7 @@ class Process:
     def __init__(self, folder: Path, tokenizer: Path, **settings: Any) -> None:
         size = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer)).vocab_size()
         model = toy_config(num_text_tokens=size, eos=2)
-        manifest = {"model": model.to_dict(), "digest": "abc", "precision": "fp16", "tensor_parallel_size": 1}
-        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        write_artifact(folder, model)
         config = {"artifact": str(folder), "tokenizer": str(tokenizer), **settings.pop("config", {})}
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", str(PROGRAM), json.dumps({"config": config, **settings})],
@@ -106,7 +105,7 @@ def test_idle_life(start: StartProcess) -> None:
         "glm_ready 1.0",
         'glm_requests_total{finish_reason="stop"} 1.0',
         'glm_http_requests_total{method="POST",route="/generate",status="200"} 1.0',
-        'glm_model_info{backend="cpu",digest="abc",model="glm-130b",precision="fp16",tp="1"} 1.0',
+        'glm_model_info{backend="cpu",digest="abc",model="glm-130b",precision="int8",tp="2"} 1.0',
         "glm_kv_blocks_live 0.0",
     ):
         assert line in text
@@ -142,8 +141,24 @@ def test_sigterm_finishes_what_runs(start: StartProcess) -> None:
     assert process.end(5)[0] == 0
 
 
+def test_sigterm_turns_away_what_waits(start: StartProcess) -> None:
+    process = start(length=20, faults={"step_s": 0.05}, config={"max_batch_size": 1})
+    process.wait_ready()
+    running, first = in_background(lambda: process.call("POST", "/generate", {"text": "Paris"}))
+    wait_until(lambda: "glm_requests_running 1.0" in process.call("GET", "/metrics", management=True)[1])
+    waiting, second = in_background(lambda: process.call("POST", "/generate", {"text": "Rome"}))
+    wait_until(lambda: "glm_requests_waiting 1.0" in process.call("GET", "/metrics", management=True)[1])
+    process.signal()
+    waiting.join()
+    assert running.is_alive()
+    assert (second[0][0], second[0][1]["error"]["code"]) == (503, "draining")
+    running.join()
+    assert first[0][0] == 200
+    assert process.end(5)[0] == 0
+
+
 def test_drain_is_bounded(start: StartProcess) -> None:
-    process = start(faults={"step_s": 0.2}, config={"drain_s": 0.5})
+    process = start(faults={"step_s": 0.2}, config={"drain_timeout": 0.5})
     process.wait_ready()
     thread, results = in_background(lambda: process.call("POST", "/generate", {"text": "Paris"}))
     wait_until(lambda: "glm_requests_running 1.0" in process.call("GET", "/metrics", management=True)[1])

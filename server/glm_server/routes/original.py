@@ -9,6 +9,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from flask_openapi3.types import ResponseDict
 
+from glm_engine.errors import RequestError
 from glm_engine.request import Beams, Prompt, Request, Sampling
 from glm_server.blanks import Filling
 from glm_server.errors import InvalidRequestError
@@ -29,6 +30,8 @@ from glm_server.wire import check_text
 DEFAULT_LENGTH: Final = 200
 
 api = APIBlueprint("original", __name__, abp_tags=[Tag(name="GLM-130B", description="The original server's API.")])
+#: The engine's names of fields -> the original's
+_FIELDS: Final = {"prompt": "text", "max_new_tokens": "out_seq_length", "min_new_tokens": "min_gen_length"}
 _ERRORS: Final[ResponseDict] = dict.fromkeys(("400", "413", "429", "503"), ErrorResponse)
 
 
@@ -58,8 +61,11 @@ def generate(body: GenerateRequest) -> Response:
         plan = _Plan(body, runtime)
         for job in jobs:
             plan.check(job.filling.prompt())
-        with runtime.service.session() as session:
-            Filler(session, plan.request, client_watch()).run(jobs)
+        try:
+            with runtime.service.session() as session:
+                Filler(session, plan.request, client_watch()).run(jobs)
+        except RequestError as error:
+            raise InvalidRequestError(str(error), param=_FIELDS.get(error.field or "", error.field)) from error
     best = [job.filling for job in jobs]
     answer = GenerateResponse(
         text=["\n".join(filling.blanks[0]) for filling in best],
@@ -90,8 +96,6 @@ class _Plan:
         self.beams: Beams | None = None
         self._sampling = Sampling()
         seed = 1234 if body.seed is None else body.seed
-        temperature = 1.0 if body.temperature is None else body.temperature
-        top_p = body.topp or 0.0
         if body.sampling_strategy == "BeamSearchStrategy":
             width = 4 if body.num_beams is None else body.num_beams
             if width > runtime.max_batch_size:
@@ -99,10 +103,11 @@ class _Plan:
                     f"`num_beams` must be <= {runtime.max_batch_size} (the batch size); got {width}", param="num_beams"
                 )
             penalty = 0.9 if body.length_penalty is None else body.length_penalty
-            self.beams = Beams(width, penalty, temperature=temperature, top_k=body.topk or 0, top_p=top_p, seed=seed)
+            self.beams = Beams(width, penalty, seed=seed)
         else:
+            temperature = 1.0 if body.temperature is None else body.temperature
             top_k = 5 if body.topk is None else body.topk
-            self._sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+            self._sampling = Sampling(temperature=temperature, top_k=top_k, top_p=body.topp or 0.0, seed=seed)
         ngram = body.no_repeat_ngram_size
         self._ngram = (3 if self.beams else 0) if ngram is None else ngram
         if self._min_length > (self._length or DEFAULT_LENGTH):
