@@ -186,7 +186,8 @@ bool attention_decode(__half* out, const __half* qkv, const KvLayer& kv, const R
       static_cast<size_t>(pass.sequences) * kv.heads > scratch.count) {
     return false;
   }
-  const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(kv.heads), static_cast<unsigned>(pass.sequences));
+  const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(kv.heads),
+                  static_cast<unsigned>(pass.sequences));
   const Launch how{grid, dim3(kThreads), 0, stream, overlap};
   switch (kv.head_dim) {
     case 8:

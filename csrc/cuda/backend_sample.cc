@@ -88,8 +88,7 @@ void CudaBackend::sample(std::span<const SampleRow> rows, Tensor logits, std::sp
                at_value = add(p.bias_value), at_seen = add(p.seen_token), at_generated = add(p.seen_generated);
   const auto* data = static_cast<const std::byte*>(uploader_.upload(words.data(), words.size(), stream_));
   const SampleEdits edits{reinterpret_cast<const int*>(data + at_banned), reinterpret_cast<const int*>(data + at_bias),
-                          reinterpret_cast<const float*>(data + at_value),
-                          reinterpret_cast<const int*>(data + at_seen),
+                          reinterpret_cast<const float*>(data + at_value), reinterpret_cast<const int*>(data + at_seen),
                           reinterpret_cast<const int*>(data + at_generated)};
   const size_t count = rows.size(), listed_count = count * static_cast<size_t>(p.listed);
   sample_scratch_.reserve(count * 2 * static_cast<size_t>(logits.cols) * sizeof(float));
@@ -103,7 +102,8 @@ void CudaBackend::sample(std::span<const SampleRow> rows, Tensor logits, std::sp
   std::vector<SampleListed> listed(listed_count);
   GLM_CUDA_CHECK(cudaMemcpyAsync(outcomes.data(), buffers.outcomes, count * sizeof(SampleOutcome),
                                  cudaMemcpyDeviceToHost, stream_));
-  const bool lists = std::any_of(rows.begin(), rows.end(), [](const SampleRow& r) { return r.logprobs > 0 || r.candidates > 0; });
+  const bool lists =
+      std::any_of(rows.begin(), rows.end(), [](const SampleRow& r) { return r.logprobs > 0 || r.candidates > 0; });
   if (lists) {
     GLM_CUDA_CHECK(cudaMemcpyAsync(listed.data(), buffers.listed, listed_count * sizeof(SampleListed),
                                    cudaMemcpyDeviceToHost, stream_));

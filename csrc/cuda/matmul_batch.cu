@@ -116,7 +116,7 @@ __global__ __launch_bounds__(384, 1) void batch_kernel(const uint8_t* __restrict
       barrier_wait(full + slot, phase);
 #pragma unroll
       for (int b = 0; b < kStageBlocks; ++b) {
-        uint32_t(&f)[kTiles][16] = a[b & 1];
+        uint32_t (&f)[kTiles][16] = a[b & 1];
         // A single block a stage leaves no second buffer to alternate with: then the multiplication before must end.
         if (kStageBlocks == 1) wgmma_wait<0>();
 #pragma unroll

@@ -65,13 +65,12 @@ __device__ void stage_activations(uint32_t* to, const __half* x, int cols, int p
 }
 
 template <int Bits>
-__global__ __launch_bounds__(kWarps * 32 + 32) void single_kernel(const uint8_t* __restrict__ weights,
-                                                                   const __half* x, const Output o, int cols,
-                                                                   int groups, int kblocks, int stages, float* partials,
-                                                                   unsigned* flags) {
+__global__ __launch_bounds__(kWarps * 32 + 32) void single_kernel(const uint8_t* __restrict__ weights, const __half* x,
+                                                                  const Output o, int cols, int groups, int kblocks,
+                                                                  int stages, float* partials, unsigned* flags) {
 #if __CUDA_ARCH__ == 900
-  constexpr int kUnitBlocks = 32 / Bits;       // blocks of 64 columns in a unit
-  constexpr int kTiles = kUnitBlocks / 2;      // 16x64 tiles of a warp in a unit
+  constexpr int kUnitBlocks = 32 / Bits;   // blocks of 64 columns in a unit
+  constexpr int kTiles = kUnitBlocks / 2;  // 16x64 tiles of a warp in a unit
   constexpr int kChunks = Bits / 4;
   extern __shared__ __align__(128) uint8_t shared[];
   const int padded_cols = kblocks * 64;
@@ -119,7 +118,8 @@ __global__ __launch_bounds__(kWarps * 32 + 32) void single_kernel(const uint8_t*
     barrier_wait(full + slot, phase);
     uint4 q[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) q[i] = *reinterpret_cast<const uint4*>(ring + slot * kUnit + warp * 2048 + i * 512 + lane * 16);
+    for (int i = 0; i < 4; ++i)
+      q[i] = *reinterpret_cast<const uint4*>(ring + slot * kUnit + warp * 2048 + i * 512 + lane * 16);
     const uint4* from = reinterpret_cast<const uint4*>(xs + (step * kUnitBlocks + my_block) * 64 + 16 * t);
     const uint4 xa = from[0], xb = from[1];
     __syncwarp();
@@ -133,7 +133,8 @@ __global__ __launch_bounds__(kWarps * 32 + 32) void single_kernel(const uint8_t*
         uint32_t a[4 * kSteps];
         unpack_chunk<Bits>(a, q[i * kChunks + c]);
 #pragma unroll
-        for (int j = 0; j < kSteps; ++j) mma_16816(acc[i], a + 4 * j, b[2 * (c * kSteps + j)], b[2 * (c * kSteps + j) + 1]);
+        for (int j = 0; j < kSteps; ++j)
+          mma_16816(acc[i], a + 4 * j, b[2 * (c * kSteps + j)], b[2 * (c * kSteps + j) + 1]);
       }
     }
     if (++slot == stages) {
