@@ -7,7 +7,7 @@ STAMP := $(VENV)/.stamp
 NATIVE := $(shell git ls-files -co --exclude-standard csrc CMakeLists.txt pyproject.toml operator/pyproject.toml 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check format clean lock
+.PHONY: help dev demo test check format clean lock manifests
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -44,6 +44,9 @@ format: $(STAMP) ## rewrite to the house format
 	$(BIN)/ruff format server operator tests
 	$(BIN)/ruff check --fix-only --quiet server operator tests
 	git ls-files -co --exclude-standard 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' | xargs $(BIN)/clang-format -i
+
+manifests: $(STAMP) ## write the files that are generated from the code
+	$(BIN)/glmctl crd > charts/glm-operator/files/crd.yaml
 
 lock: $(BIN)/uv ## resolve the versions anew
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-version 3.11 --universal \

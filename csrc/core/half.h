@@ -40,4 +40,15 @@ inline float round_to_half(float f) {
   return to_float(to_half(f));
 }
 
+// As above from double, without rounding twice: what a float cannot hold makes the float odd, so that it is no tie.
+inline float round_to_half(double d) {
+  const float nearest = static_cast<float>(d);
+  uint32_t bits = std::bit_cast<uint32_t>(nearest);
+  if (nearest != d && (bits & 1u) == 0) {
+    const double magnitude = d < 0 ? -d : d;
+    bits = static_cast<double>(std::bit_cast<float>(bits & 0x7fffffffu)) > magnitude ? bits - 1 : bits + 1;
+  }
+  return round_to_half(std::bit_cast<float>(bits));
+}
+
 }  // namespace glm

@@ -32,8 +32,9 @@ RotaryTable::RotaryTable(int positions, int head_dim) : half_(head_dim / 2) {
     for (int p = 0; p < positions; ++p) {
       const float angle = round_to_half(round_to_half(static_cast<float>(p)) * frequency);
       const auto at = static_cast<size_t>(p) * static_cast<size_t>(half_) + static_cast<size_t>(i);
-      cos_[at] = round_to_half(std::cos(angle));
-      sin_[at] = round_to_half(std::sin(angle));
+      // sin(300) lies so near the middle of two fp16 values that rounding by way of float would go wrong.
+      cos_[at] = round_to_half(std::cos(static_cast<double>(angle)));
+      sin_[at] = round_to_half(std::sin(static_cast<double>(angle)));
     }
   }
 }

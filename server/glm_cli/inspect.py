@@ -10,6 +10,7 @@ from typing import Any, Literal
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from glm_engine.artifact import MANIFEST, PRECISIONS, Artifact
 from glm_engine.checkpoint import Checkpoint
@@ -72,7 +73,7 @@ def _show(report: dict[str, Any]) -> None:
     for name, value in report.items():
         if name in ("kind", "path", "format", "ranks"):
             continue
-        table.add_row(name, _text(name, value))
+        table.add_row(name, Text(_text(name, value)))  # a Text: [gMASK] is no markup
     console.print(table)
     ranks = Table("file", "size", *(["blake3"] if report["kind"] == "artifact" else []))
     for rank in report["ranks"]:

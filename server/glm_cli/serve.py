@@ -16,13 +16,13 @@ from glm_server.config import ENV_PREFIX, ServerConfig, flag, read_environment, 
 
 def _load_engine(config: ServerConfig, artifact: Artifact) -> Engine:
     """The compiled engine; imported here, so that `glm serve --help` and the tests need no compiler."""
-    from glm_engine.handle import EngineLimits, load
+    from glm_engine.handle import EngineLimits, blocks_in, load
 
     limits = EngineLimits(
         max_sequence_length=config.max_sequence_length or None,
         max_batch_size=config.max_batch_size,
         max_waiting=config.waiting_limit,
-        kv_blocks=config.kv_blocks,
+        kv_blocks=blocks_in(config.kv_cache_bytes, artifact.model, config.backend, EngineLimits.block_size),
     )
     return load(artifact, backend=config.backend, limits=limits)
 

@@ -149,10 +149,10 @@ PRESETS: Final[dict[str, ModelConfig]] = {
         hidden_size=128,
         num_attention_heads=8,
         inner_hidden_size=344,
-        vocab_size=1408,
-        num_text_tokens=1400,
+        vocab_size=2048,
+        num_text_tokens=2000,
         max_sequence_length=512,
         layernorm_eps=1e-5,
-        special_ids=_consecutive(1400, 2),
+        special_ids=_consecutive(2000, 2),
     ),
 }

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from glm_engine import __version__
 from glm_engine.artifact import LAYOUT_VERSION, MANIFEST, PRECISIONS, Artifact, RankFile, Source, digest_of
@@ -26,7 +25,7 @@ from glm_engine.locking import exclusive
 from glm_engine.progress import Progress
 from glm_engine.reshard import RankTensors, Target, check_target
 from glm_engine.safetensors_io import SafetensorsWriter, aligned_order
-from glm_engine.shard_writer import FileSum, ShardWriter
+from glm_engine.shard_writer import FileSum, ShardWriter, TensorSpec
 from glm_engine.sharding import PREFIX
 
 #: More than a safetensors header and a manifest take per rank.
@@ -168,9 +167,7 @@ def _write_rank(plan: ArtifactPlan, rank: int, tensors: RankTensors, progress: P
     order = aligned_order([spec.renamed(name) for name, spec in specs.items()])
     metadata = {"format": "pt", "rank": str(rank), "tensor_parallel_size": str(plan.target.tensor_parallel_size)}
     with SafetensorsWriter(plan.partial / rank_file(rank), order, metadata) as writer:
-        for renamed in order:
-            writer.begin(renamed)
-            copy_blocks(tensors.blocks(specs[renamed.key]), writer, progress)
+        copy_tensors(tensors, [specs[renamed.key] for renamed in order], writer, progress)
         writer.commit()
         known = writer.sum
     fsync_folder(plan.partial)
@@ -178,9 +175,14 @@ def _write_rank(plan: ArtifactPlan, rank: int, tensors: RankTensors, progress: P
     return known
 
 
-def copy_blocks(blocks: Iterator[Any], writer: ShardWriter, progress: Progress) -> None:
-    """Write all blocks of a tensor that was begun."""
-    for block in blocks:
+def copy_tensors(tensors: RankTensors, order: Sequence[TensorSpec], writer: ShardWriter, progress: Progress) -> None:
+    """Write all tensors of a rank in the order in which ``writer`` announced them."""
+    begun = iter(writer.tensors)
+    current = None
+    for spec, block in tensors.stream(order):
+        if spec is not current:
+            current = spec
+            writer.begin(next(begun))
         writer.write(block)
         progress.advance(block.nbytes)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from glm_engine.checkpoint import Checkpoint, shard_name
-from glm_engine.convert import copy_blocks
+from glm_engine.convert import copy_tensors
 from glm_engine.errors import ConfigError
 from glm_engine.fsio import fsync_folder, require_space, storage_errors, write_whole
 from glm_engine.locking import exclusive
@@ -59,9 +59,7 @@ def _write_shards(checkpoint: Checkpoint, target: Target, output: Path, progress
     for rank, (path, tensors) in enumerate(zip(paths, ranks, strict=True)):
         progress.shard(rank)
         with TorchWriter(path, tensors.specs) as writer:
-            for spec in tensors.specs:
-                writer.begin(spec)
-                copy_blocks(tensors.blocks(spec), writer, progress)
+            copy_tensors(tensors, tensors.specs, writer, progress)
             writer.commit()
     checkpoint.check_unchanged()
     fsync_folder(folder)

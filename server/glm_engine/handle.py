@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,8 @@ from glm_engine import _core
 from glm_engine.artifact import Artifact
 from glm_engine.config import ModelConfig
 from glm_engine.errors import ArtifactError, ConfigError, EngineError, QueueFullError, RequestError
-from glm_engine.request import Event, FinishReason, Request
+from glm_engine.request import BackendName, Event, FinishReason, Request
 from glm_engine.safetensors_reader import Located, read_header
-
-BackendName = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,18 @@ class EngineLimits:
     kv_blocks: int = 0
     max_prefill_tokens: int = 4096
     prefill_layer_tokens: int = 8192
+
+
+def blocks_in(kv_cache_bytes: int, model: ModelConfig, backend: BackendName, block_size: int) -> int:
+    """KV blocks of ``block_size`` tokens that fit in ``kv_cache_bytes`` over all ranks; 0 for 0, the default.
+
+    A token takes a key and a value of ``hidden_size`` in each layer: float32 on the CPU, float16 on CUDA.
+    Raises ``ConfigError`` if not even one block fits.
+    """
+    block_bytes = 2 * model.num_layers * model.hidden_size * {"cpu": 4, "cuda": 2}[backend] * block_size
+    if kv_cache_bytes and kv_cache_bytes < block_bytes:
+        raise ConfigError(f"kv_cache_bytes must be at least {block_bytes}, one block of KV; got {kv_cache_bytes}")
+    return kv_cache_bytes // block_bytes
 
 
 def load(
@@ -159,7 +169,9 @@ def _shard(path: Path, packed: bool) -> _core.ShardSource:
 def _shard_tensor(path: Path, tensor: Located, packed: bool) -> _core.ShardTensor:
     """A tensor as the engine wants it: INT4 counts values, two a byte; a vector is one row."""
     if tensor.dtype not in {"F16", "I8"} or len(tensor.shape) not in {1, 2}:
-        raise ArtifactError(f"{path}: {tensor.name}: expected F16 or I8, 1-D or 2-D; found {tensor.dtype}{tensor.shape}")
+        raise ArtifactError(
+            f"{path}: {tensor.name}: expected F16 or I8, 1-D or 2-D; found {tensor.dtype}{tensor.shape}"
+        )
     rows, cols = (1, *tensor.shape)[-2:]
     dtype = "f16" if tensor.dtype == "F16" else "i4" if packed else "i8"
     return _core.ShardTensor(tensor.name, dtype, rows, 2 * cols if packed else cols, tensor.offset)

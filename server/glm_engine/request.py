@@ -9,6 +9,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+#: What computes.
+BackendName = Literal["cpu", "cuda"]
+
 #: ``stop``: an end token or a stop id; ``length``: max_new_tokens or the context; ``time``: the deadline;
 #: ``cancelled``: by the client; ``error``: this request failed alone (see ``Event.message``);
 #: ``shutdown``: the engine drained.

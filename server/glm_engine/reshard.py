@@ -5,13 +5,14 @@ Memory is bounded by a block of rows, whatever the size of a tensor: rows are qu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glm_engine.ahead import ahead
 from glm_engine.checkpoint import Checkpoint
 from glm_engine.errors import ConfigError
 from glm_engine.quantize import packed_columns, quantize_rows
@@ -81,6 +82,10 @@ class RankTensors:
         else:
             yield TensorSpec(key, source.dtype, shape)
 
+    def stream(self, order: Sequence[TensorSpec]) -> Iterator[tuple[TensorSpec, NDArray[Any]]]:
+        """All blocks of these tensors one after the other, computed in advance of their reader."""
+        return ahead((spec, block) for spec in order for block in self.blocks(spec))
+
     def blocks(self, spec: TensorSpec) -> Iterator[NDArray[Any]]:
         """The data of one of ``specs``, in row-major blocks of whole rows.
 
@@ -100,7 +105,7 @@ class RankTensors:
 
     def _quantized_blocks(self, key: str, rule: TensorRule) -> Iterator[NDArray[np.int8]]:
         scales = []
-        for block in self._source_blocks(key, rule):
+        for block in ahead(self._source_blocks(key, rule)):
             values, scale = quantize_rows(block, self._target.bits)
             scales.append(scale)
             yield values

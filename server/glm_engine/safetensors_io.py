@@ -48,7 +48,11 @@ class SafetensorsWriter(ShardWriter):
             offset += tensor.bytes
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-(8 + len(text)) % ALIGNMENT)
-        self._put(memoryview(len(text).to_bytes(8, "little") + text))
+        try:
+            self._put(memoryview(len(text).to_bytes(8, "little") + text))
+        except BaseException:
+            self.__exit__()
+            raise
         self._expected = self._bytes
 
     def begin(self, tensor: TensorSpec) -> None:

@@ -35,8 +35,12 @@ class TorchWriter(ShardWriter):
         self._record: IO[bytes] | None = None
         self._begun = 0
         self._left = 0
-        self._put_record("data.pkl", describe(tensors))
-        self._put_record("byteorder", b"little")
+        try:
+            self._put_record("data.pkl", describe(tensors))
+            self._put_record("byteorder", b"little")
+        except BaseException:
+            self.__exit__()
+            raise
 
     def begin(self, tensor: TensorSpec) -> None:
         self._end_record()

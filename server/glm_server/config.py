@@ -32,7 +32,6 @@ class ServerConfig:
     management_port: int = _setting("Port of /metrics, /livez and /readyz; 0 takes a free one.", 9400, 0)
     max_batch_size: int = _setting("Sequences that run at once; a beam is one.", 16, 1)
     max_sequence_length: int = _setting("Tokens of prompt and answer together; 0: the model's.", 0, 0)
-    kv_blocks: int = _setting("KV cache blocks of 16 tokens; 0: a full batch of full contexts.", 0, 0)
     max_waiting: int = _setting("Requests that wait beyond those that run; 0: twice the batch size.", 0, 0)
     max_prompts: int = _setting("Prompts (lines, OpenAI's lists) in one request.", 64, 1)
     max_body_bytes: int = _setting("Bytes of a request's body.", 1 << 20, 1024)
@@ -41,7 +40,8 @@ class ServerConfig:
     step_deadline_s: float = _setting(
         "Seconds without a step, while there is work, after which the engine is lost.", 120.0, 0.1
     )
-    drain_s: float = _setting("Seconds that running requests get to end after SIGTERM.", 25.0, 0)
+    kv_cache_bytes: int = _setting("Bytes of KV cache over all ranks; 0: room for a full batch of full length.", 0, 0)
+    drain_timeout: float = _setting("Seconds that running requests get to end after SIGTERM.", 25.0, 0)
     log_format: str = _setting("json or text.", "json")
     log_level: str = _setting("debug, info, warning or error.", "info")
 

@@ -130,7 +130,7 @@ class _Process:
             os._exit(0)
         _log.info("draining %d open responses", api.open_responses)
         runtime.service.drop_waiting()
-        self._await_responses(api, self._config.drain_s)
+        self._await_responses(api, self._config.drain_timeout)
         closer = threading.Thread(target=runtime.service.close, name="close", daemon=True)
         closer.start()
         self._await_responses(api, _LAST_WORDS_S)

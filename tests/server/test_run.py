@@ -158,7 +158,7 @@ def test_sigterm_turns_away_what_waits(start: StartProcess) -> None:
 
 
 def test_drain_is_bounded(start: StartProcess) -> None:
-    process = start(faults={"step_s": 0.2}, config={"drain_s": 0.5})
+    process = start(faults={"step_s": 0.2}, config={"drain_timeout": 0.5})
     process.wait_ready()
     thread, results = in_background(lambda: process.call("POST", "/generate", {"text": "Paris"}))
     wait_until(lambda: "glm_requests_running 1.0" in process.call("GET", "/metrics", management=True)[1])

@@ -14,9 +14,9 @@ from glm_server.config import ServerConfig, flag, read_environment
 
 
 def test_flags_win_over_the_environment() -> None:
-    environ = {"GLM_PORT": "7000", "GLM_DRAIN_S": "3.5", "GLM_MODEL_NAME": "mine", "GLM_OTHER": "x"}
+    environ = {"GLM_PORT": "7000", "GLM_DRAIN_TIMEOUT": "3.5", "GLM_MODEL_NAME": "mine", "GLM_OTHER": "x"}
     config = read_environment(environ, {"port": 8000})
-    assert (config.port, config.drain_s, config.model_name) == (8000, 3.5, "mine")
+    assert (config.port, config.drain_timeout, config.model_name) == (8000, 3.5, "mine")
     assert config.management_port == 9400
 
 
@@ -31,7 +31,7 @@ def test_derived_limits() -> None:
         ({"port": -1}, "`--port` must be >= 0; got -1"),
         ({"port": 70000}, "`--port` must be <= 65535; got 70000"),
         ({"max_batch_size": 0}, "`--max-batch-size` must be >= 1; got 0"),
-        ({"drain_s": float("nan")}, "`--drain-s` must be >= 0; got nan"),
+        ({"drain_timeout": float("nan")}, "`--drain-timeout` must be >= 0; got nan"),
         ({"backend": "tpu"}, "`--backend` must be one of cpu, cuda; got 'tpu'"),
         ({"log_format": "xml"}, "`--log-format` must be one of json, text; got 'xml'"),
     ],

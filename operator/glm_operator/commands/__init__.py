@@ -1,0 +1,1 @@
+"""The commands of `glmctl`: each module exposes `command`."""
