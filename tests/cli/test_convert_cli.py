@@ -42,8 +42,8 @@ def test_stdout_is_the_path_and_stderr_the_progress(micro: MicroCase, tmp_path: 
     result = convert(micro, tmp_path / "out", "--target-tp", "2")
     assert result.exit_code == 0
     artifact = Artifact.open(result.stdout.removesuffix("\n"))
-    assert result.stderr.splitlines()[0] == "converting: 239.3 kB in 2 shards"
-    assert result.stderr.splitlines()[-1].startswith("done: 239.3 kB in ")
+    assert result.stderr.splitlines()[0] == "converting: 239.2 kB in 2 shards"
+    assert result.stderr.splitlines()[-1].startswith("done: 239.2 kB in ")
     again = convert(micro, tmp_path / "out", "--target-tp", "2")
     assert again.stdout == f"{artifact.path}\n"
     assert again.stderr == "reused: the artifact is there already\n"
@@ -126,9 +126,9 @@ def test_a_terminal_gets_a_bar(micro: MicroCase, tmp_path: Path) -> None:
     assert process.wait(timeout=60) == 0
     text = seen.decode()
     assert "shard 2/2" in text
-    assert "239.3/239.3 kB" in text
+    assert "239.2/239.2 kB" in text
     assert "ETA" in text
-    assert "done: 239.3 kB" in text
+    assert "done: 239.2 kB" in text
 
 
 def test_inspect_and_verify(micro: MicroCase, tmp_path: Path) -> None:
