@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 from glm_engine import __version__
 from glm_engine.errors import GlmError
 from glm_server.errors import ApiError, ClientGoneError, InternalError, as_api_error, error_body
-from glm_server.routes import health, original
+from glm_server.routes import health, openai, original
 from glm_server.state import ServerState, current_state
 from glm_server.wire import StrictRequest, from_validation
 
@@ -51,6 +51,7 @@ def create_app(state: ServerState) -> Flask:
         static_folder=None,
     )
     app.register_api(original.api)
+    app.register_api(openai.api)
     return _prepare(app, state)
 
 

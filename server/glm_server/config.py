@@ -41,6 +41,7 @@ class ServerConfig:
         "Seconds without a step, while there is work, after which the engine is lost.", 120.0, 0.1
     )
     kv_cache_bytes: int = _setting("Bytes of KV cache over all ranks; 0: room for a full batch of full length.", 0, 0)
+    keepalive_s: float = _setting("Seconds of silence after which a stream sends a comment.", 15.0, 0.01)
     drain_timeout: float = _setting("Seconds that running requests get to end after SIGTERM.", 25.0, 0)
     log_format: str = _setting("json or text.", "json")
     log_level: str = _setting("debug, info, warning or error.", "info")

@@ -6,6 +6,15 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from glm_server.openai_schemas import (
+    CompletionChoice,
+    CompletionRequest,
+    CompletionResponse,
+    Logprobs,
+    Model,
+    ModelList,
+    Usage,
+)
 from glm_server.schemas import GenerateRequest, GenerateResponse, TokenizeResponse
 from server_support import Harness
 
@@ -13,7 +22,9 @@ TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8
 
 
 def test_every_field_is_documented() -> None:
-    for model in (GenerateRequest, GenerateResponse, TokenizeResponse):
+    original = (GenerateRequest, GenerateResponse, TokenizeResponse)
+    openai = (CompletionRequest, CompletionResponse, CompletionChoice, Logprobs, Usage, Model, ModelList)
+    for model in (*original, *openai):
         for name in model.model_fields:
             assert f"`{name}`" in TEXT, name
 
