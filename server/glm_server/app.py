@@ -18,7 +18,7 @@ from glm_engine import __version__
 from glm_engine.errors import GlmError
 from glm_server.access import check_access
 from glm_server.errors import ApiError, ClientGoneError, InternalError, as_api_error, error_body
-from glm_server.routes import health, openai, original
+from glm_server.routes import health, openai, original, score
 from glm_server.state import ServerState, current_state
 from glm_server.wire import StrictRequest, from_validation
 
@@ -53,6 +53,7 @@ def create_app(state: ServerState) -> Flask:
     )
     app.register_api(original.api)
     app.register_api(openai.api)
+    app.register_api(score.api)
     _prepare(app, state)
     app.before_request(check_access)  # after the request has its id
     return app

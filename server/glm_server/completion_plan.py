@@ -27,6 +27,23 @@ def check_model(name: str, runtime: Runtime) -> None:
         )
 
 
+def read_prompt_ids(ids: Sequence[int], runtime: Runtime, field: str) -> MaskedText:
+    """A prompt given as token ids. Raises ``InvalidRequestError`` for ids that the model does not have."""
+    size = runtime.model.vocab_size
+    if wrong := [token for token in ids if not 0 <= token < size]:
+        raise InvalidRequestError(f"`{field}` must hold ids from 0 to {size - 1}; got {wrong[0]}", param=field)
+    return read_ids(tuple(ids), runtime.tokenizer)
+
+
+def check_one_blank(text: MaskedText, field: str) -> None:
+    """Raise ``InvalidRequestError`` unless one blank is to be filled."""
+    if len(text.positions) > 1:
+        raise InvalidRequestError(
+            f"`{field}` must hold one {text.mask} at most; got {len(text.positions)}; /generate fills several",
+            param=field,
+        )
+
+
 class CompletionPlan:
     """``requests`` for the engine, one per prompt (none of them if ``max_tokens`` is 0), and what else is asked.
 
@@ -100,17 +117,8 @@ class CompletionPlan:
                 raise InvalidRequestError("`suffix` must be left out if there is a blank already", param="suffix")
             read = parse(f"{text}[MASK]{suffix}" if suffix else text, tokenizer)
         else:
-            size = self._runtime.model.vocab_size
-            if wrong := [token for token in prompt if not 0 <= token < size]:
-                raise InvalidRequestError(
-                    f"`prompt` must hold ids from 0 to {size - 1}; got {wrong[0]}", param="prompt"
-                )
-            read = read_ids(tuple(prompt), tokenizer)
-        if len(read.positions) > 1:
-            raise InvalidRequestError(
-                f"`prompt` must hold one {read.mask} at most; got {len(read.positions)}; /generate fills several",
-                param="prompt",
-            )
+            read = read_prompt_ids(prompt, self._runtime, "prompt")
+        check_one_blank(read, "prompt")
         return read
 
     def _prompt(self, text: MaskedText) -> Prompt:

@@ -16,6 +16,7 @@ from glm_server.openai_schemas import (
     Usage,
 )
 from glm_server.schemas import GenerateRequest, GenerateResponse, TokenizeResponse
+from glm_server.score_schemas import Score, ScoreRequest, ScoreResponse
 from server_support import Harness
 
 TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
@@ -24,7 +25,8 @@ TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8
 def test_every_field_is_documented() -> None:
     original = (GenerateRequest, GenerateResponse, TokenizeResponse)
     openai = (CompletionRequest, CompletionResponse, CompletionChoice, Logprobs, Usage, Model, ModelList)
-    for model in (*original, *openai):
+    scoring = (ScoreRequest, ScoreResponse, Score)
+    for model in (*original, *openai, *scoring):
         for name in model.model_fields:
             assert f"`{name}`" in TEXT, name
 

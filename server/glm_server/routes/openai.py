@@ -57,6 +57,16 @@ def completions(body: CompletionRequest) -> Response:
         return response
 
 
+@api.post("/v1/chat/completions", summary="Not served", responses=dict.fromkeys(("400",), ErrorResponse))
+def chat() -> Response:
+    """Always refused: GLM-130B is a base model. It was not trained on turns, so any format of them would be made up."""
+    raise InvalidRequestError(
+        "chat is not served: GLM-130B is a base model that was trained without turns and roles; "
+        "write the conversation as a text and send it to /v1/completions",
+        code="chat_not_supported",
+    )
+
+
 @api.get("/v1/models", summary="What is served", responses={"200": ModelList, "503": ErrorResponse})
 def models() -> Response:
     """The one model of this server."""
