@@ -16,8 +16,9 @@ from werkzeug.exceptions import HTTPException
 
 from glm_engine import __version__
 from glm_engine.errors import GlmError
+from glm_server.access import check_access
 from glm_server.errors import ApiError, ClientGoneError, InternalError, as_api_error, error_body
-from glm_server.routes import health, original
+from glm_server.routes import health, openai, original, score
 from glm_server.state import ServerState, current_state
 from glm_server.wire import StrictRequest, from_validation
 
@@ -51,7 +52,11 @@ def create_app(state: ServerState) -> Flask:
         static_folder=None,
     )
     app.register_api(original.api)
-    return _prepare(app, state)
+    app.register_api(openai.api)
+    app.register_api(score.api)
+    _prepare(app, state)
+    app.before_request(check_access)  # after the request has its id
+    return app
 
 
 def create_management_app(state: ServerState) -> Flask:
