@@ -15,6 +15,7 @@ COMMANDS = {
     "up": ("glm_operator.commands.up", "Run a GLMDeployment on this machine: convert, serve, until Ctrl-C."),
     "plan": ("glm_operator.commands.plan", "Show what a GLMDeployment needs, and whether it fits."),
     "render": ("glm_operator.commands.render", "Print the objects that the operator makes of a GLMDeployment."),
+    "run": ("glm_operator.commands.run", "Run the operator itself; the chart does so in a cluster."),
     "crd": ("glm_operator.commands.crd", "Print the CustomResourceDefinition."),
 }
 
