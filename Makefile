@@ -47,6 +47,7 @@ format: $(STAMP) ## rewrite to the house format
 
 manifests: $(STAMP) ## write the files that are generated from the code
 	$(BIN)/glmctl crd > charts/glm-operator/files/crd.yaml
+	$(BIN)/python charts/generate.py
 
 lock: $(BIN)/uv ## resolve the versions anew
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-version 3.11 --universal \

@@ -29,9 +29,14 @@ _KINDS: Final = {
     "Node": ("v1", "nodes"),
     "StorageClass": ("storage.k8s.io/v1", "storageclasses"),
     "CustomResourceDefinition": ("apiextensions.k8s.io/v1", "customresourcedefinitions"),
+    "MutatingWebhookConfiguration": ("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations"),
+    "ValidatingWebhookConfiguration": ("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations"),
     **{kind: (version, names.PLURALS[kind]) for kind, version in names.CHILD_KINDS.items()},
 }
-_CLUSTER_WIDE: Final = frozenset({"Node", "StorageClass", "CustomResourceDefinition"})
+_CLUSTER_WIDE: Final = frozenset(
+    {"Node", "StorageClass", "CustomResourceDefinition"}
+    | {"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"}
+)
 
 
 #: Parts of the client that carry no types.
@@ -148,12 +153,32 @@ class Cluster:
 
     def events(self, namespace: str, selector: str) -> list[dict[str, Any]]:
         """Events of a namespace by a field selector."""
-        answer = self._call("list", "Event", namespace=namespace, field_selector=selector)
-        return list(answer["items"])
+        return list(self._call("list", "Event", namespace=namespace, field_selector=selector)["items"])
 
-    def nodes(self) -> list[dict[str, Any]]:
-        """All nodes."""
-        return list(self._call("list", "Node")["items"])
+    def listed(self, kind: str, labels: str | None = None, fields: str | None = None) -> list[dict[str, Any]]:
+        """All objects of a kind by selectors, in a single request."""
+        return list(self._call("list", kind, label_selector=labels, field_selector=fields)["items"])
+
+    def version(self) -> str:
+        """Version of the API server."""
+        try:
+            answer = self._dynamic.request("get", "/version", serialize=False, _request_timeout=_TIMEOUT)
+        except (errors.DynamicApiError, client.ApiException, urllib3.exceptions.HTTPError) as error:
+            raise _translated(error) from error
+        return str(json.loads(answer.data)["gitVersion"])
+
+    def through(self, path: str, body: Any = None, timeout_s: float = 300.0) -> str:
+        """The answer of a pod or Service through the API server's proxy; ``path`` begins with its kind.
+
+        A ``body`` is posted as JSON.
+        """
+        verb = "get" if body is None else "post"
+        options: dict[str, Any] = {"header_params": {"Accept": "*/*"}, "_request_timeout": (_TIMEOUT[0], timeout_s)}
+        try:
+            answer = self._dynamic.request(verb, f"/api/v1/namespaces/{path}", body=body, serialize=False, **options)
+        except (errors.DynamicApiError, client.ApiException, urllib3.exceptions.HTTPError) as error:
+            raise _translated(error) from error
+        return str(answer.data.decode(errors="replace"))
 
     def follow_log(self, namespace: str, pod: str, container: str) -> Iterator[str]:
         """The lines of a container's log, as they come."""
@@ -220,6 +245,16 @@ class Cluster:
             client=self._dynamic,
             subresources={"status": {"kind": kind, "name": f"{plural}/status", "namespaced": True}},
         )
+
+
+def default_namespace(context: str | None) -> str:
+    """The namespace that the kubeconfig's context names."""
+    try:
+        contexts, current = _CONFIG.list_kube_config_contexts()
+    except config.ConfigException:
+        return "default"
+    chosen = next((c for c in contexts if c["name"] == context), current) if context else current
+    return str(chosen["context"].get("namespace") or "default")
 
 
 def _translated(error: Exception) -> ClusterError:

@@ -17,10 +17,11 @@ _LONGEST: Final = 600
 
 @dataclass(frozen=True)
 class Trouble:
-    """What stops a pod: ``reason`` for programs, ``message`` for people."""
+    """What stops a pod: ``reason`` for programs, ``message`` for people; ``retried`` : it is being tried again now."""
 
     reason: str
     message: str
+    retried: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,17 +114,18 @@ def _stopped(container: Mapping[str, Any], what: str) -> Trouble | None:
     reason = waiting.get("reason", "")
     if reason in _IMAGE:
         return Trouble("ImagePullFailed", f"image {container.get('image')}: {waiting.get('message') or reason}")
-    if reason.endswith("Error") and reason != "CrashLoopBackOff":
-        return Trouble("ContainerFailed", f"{waiting.get('message') or reason}")
-    ended = state.get("terminated") or (container.get("lastState", {}).get("terminated") if waiting else None)
+    if reason.endswith("Error"):
+        return Trouble(f"{what}Failed", f"the container {container['name']} does not start: {waiting.get('message')}")
+    running = "running" in state
+    if running and (container.get("started") and container.get("ready")):
+        return None  # what was before it is over
+    ended = state.get("terminated") or container.get("lastState", {}).get("terminated")
     if not ended or ended.get("exitCode") == 0:
         return None
     if ended.get("reason") == "OOMKilled":
-        return Trouble(
-            f"{what}OutOfMemory",
-            f"the container {container['name']} was killed for want of memory; raise pod.resources.limits.memory"
-            if what == "Server"
-            else f"the container {container['name']} was killed for want of memory",
-        )
+        remedy = "; raise pod.resources.limits.memory" if what == "Server" else ""
+        text = f"the container {container['name']} was killed for want of memory{remedy}"
+        return Trouble(f"{what}OutOfMemory", text, running)
     said = (ended.get("message") or "").strip()[-_LONGEST:]
-    return Trouble(f"{what}Failed", f"the container {container['name']} ended with {ended.get('exitCode')}: {said}")
+    text = f"the container {container['name']} ended with {ended.get('exitCode')}: {said}"
+    return Trouble(f"{what}Failed", text, running)

@@ -165,7 +165,7 @@ def _phase(view: View, trouble: Trouble | None, artifact: Mapping[str, Any]) -> 
         if view.wanted == 0:
             return "Ready", "scaled to zero: raise replicas to serve"
         return "Ready", f"{_pods(len(view.ready))} answer{'s' if len(view.ready) == 1 else ''}"
-    if trouble is not None:
+    if trouble is not None and not trouble.retried:
         old = f"; {_pods(len(view.ready))} of before still answer" if view.ready else ""
         text = f"{trouble.message}{old}"
         if view.ready:
