@@ -56,7 +56,7 @@ def helm() -> str | None:
     if found := shutil.which("helm"):
         return found
     env = ROOT / "tests/e2e/cluster/env.sh"
-    script = f'. {env}; command -v helm || true'
+    script = f". {env}; command -v helm || true"
     found = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.strip()
     return found or None
 
@@ -64,9 +64,7 @@ def helm() -> str | None:
 def install(program: str) -> str:
     """The text of manifests/install.yaml."""
     command = [program, "template", "glm-operator", str(CHART), "--namespace", NAMESPACE, "--no-hooks"]
-    rendered = subprocess.run(
-        [*command, "--kube-version", "1.37.0"], capture_output=True, text=True, check=True
-    ).stdout
+    rendered = subprocess.run([*command, "--kube-version", "1.37.0"], capture_output=True, text=True, check=True).stdout
     return _HEAD + rendered
 
 
