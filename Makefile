@@ -53,6 +53,7 @@ format: $(STAMP) ## rewrite to the house format
 
 manifests: $(STAMP) ## write the files that are generated from the code
 	$(BIN)/glmctl crd > charts/glm-operator/files/crd.yaml
+	$(BIN)/python charts/generate.py
 
 lock: $(BIN)/uv ## resolve the versions anew
 	$(COMPILE) pyproject.toml operator/pyproject.toml requirements.in -o requirements.lock

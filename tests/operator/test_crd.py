@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,11 +79,9 @@ def rule_failures(value: Any, schema: dict[str, Any]) -> int:
     failures = 0
     for rule in schema.get("x-kubernetes-validations", ()):
         context = cel.Context({"self": value})
-        context.add_function("join", lambda parts, separator: separator.join(parts))
         if not cel.evaluate(rule["rule"], context):
             failures += 1
-            if "messageExpression" in rule:
-                assert re.search(r"got \d+$", cel.evaluate(rule["messageExpression"], context))
+            assert "messageExpression" not in rule
     for key, item in schema.get("properties", {}).items():
         if key in value:
             failures += rule_failures(value[key], item) if isinstance(value[key], dict) else 0

@@ -43,8 +43,6 @@ class Dimensions(Base):
             holds=lambda d: d.hidden_size % (2 * d.num_attention_heads) == 0,
             message="must be a multiple of twice numAttentionHeads",
             field="hiddenSize",
-            message_cel="'must be a multiple of twice numAttentionHeads (' + string(2 * self.numAttentionHeads) + ');"
-            " got ' + string(self.hiddenSize)",
             detail=lambda d: (
                 f"must be a multiple of twice numAttentionHeads ({2 * d.num_attention_heads}); got {d.hidden_size}"
             ),
@@ -54,8 +52,6 @@ class Dimensions(Base):
             holds=lambda d: d.num_text_tokens <= d.vocab_size,
             message="must not exceed vocabSize",
             field="numTextTokens",
-            message_cel="'must not exceed vocabSize (' + string(self.vocabSize) + '); got '"
-            " + string(self.numTextTokens)",
             detail=lambda d: f"must not exceed vocabSize ({d.vocab_size}); got {d.num_text_tokens}",
         ),
         Rule(
