@@ -28,13 +28,13 @@ struct RotaryTable {
 
 // What the ops know of a pass; arrays are in device memory, the plain numbers are maxima over the sequences.
 struct PassView {
-  const int* positions = nullptr;  // [rows]
+  const int* positions = nullptr;     // [rows]
   const int* row_sequence = nullptr;  // [rows] which sequence a row belongs to
-  const int* first_row = nullptr;  // [sequences], as are the next three
+  const int* first_row = nullptr;     // [sequences], as are the next three
   const int* rows = nullptr;
   const int* cached = nullptr;
   const int* prefix = nullptr;
-  const int* blocks = nullptr;     // [sequences, max_blocks]
+  const int* blocks = nullptr;  // [sequences, max_blocks]
   int max_blocks = 0;
   int sequences = 0;
   int total_rows = 0;

@@ -88,8 +88,8 @@ __global__ __launch_bounds__(Warps * 32) void prompt_kernel(__half* out, const _
       const int r = i / kVectors, c = i % kVectors * 8, token = first + r;
       const bool there = token < most && c < d;
       const int block = there ? blocks[token / kv.block_size] : 0;
-      copy16(to + r * S::kPitch + c, kv.data + kv.offset(block, which, head, there ? token % kv.block_size : 0) + (there ? c : 0),
-             there);
+      copy16(to + r * S::kPitch + c,
+             kv.data + kv.offset(block, which, head, there ? token % kv.block_size : 0) + (there ? c : 0), there);
     }
     copy_commit();
   };
@@ -163,7 +163,8 @@ __global__ __launch_bounds__(Warps * 32) void prompt_kernel(__half* out, const _
 #pragma unroll
       for (int i = 0; i < D / 16; ++i) {
         uint32_t b[4];
-        load_matrices_transposed(b, v_tile + (n * 16 + (lane >> 3 & 1) * 8 + (lane & 7)) * S::kPitch + i * 16 + (lane >> 4) * 8);
+        load_matrices_transposed(
+            b, v_tile + (n * 16 + (lane >> 3 & 1) * 8 + (lane & 7)) * S::kPitch + i * 16 + (lane >> 4) * 8);
         mma_16816(acc[2 * i], p, b[0], b[1]);
         mma_16816(acc[2 * i + 1], p, b[2], b[3]);
       }
@@ -180,7 +181,8 @@ __global__ __launch_bounds__(Warps * 32) void prompt_kernel(__half* out, const _
 #pragma unroll
     for (int i = 0; i < D / 8; ++i) {
       const int c = i * 8 + 2 * t;
-      if (c < d) *reinterpret_cast<__half2*>(to + c) = __floats2half2_rn(acc[i][2 * r] * inverse, acc[i][2 * r + 1] * inverse);
+      if (c < d)
+        *reinterpret_cast<__half2*>(to + c) = __floats2half2_rn(acc[i][2 * r] * inverse, acc[i][2 * r + 1] * inverse);
     }
   }
 }

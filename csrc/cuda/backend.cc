@@ -98,7 +98,10 @@ Weight CudaBackend::load_packed(const Weight& source, bool paired) {
   if (source.scale) packed.scale = load_vector(source.scale, source.rows).as<const __half>();
   if (!loader_) loader_ = std::make_unique<WeightLoader>(device_);
   loader_->load(data, packed, source.data, stream_);
+  // Matrices are used in the order in which they are loaded, the first again after the last.
   weights_.push_back(packed);
+  if (weights_.size() > 1) weights_[weights_.size() - 2].next = &weights_.back();
+  weights_.back().next = &weights_.front();
   return {source.dtype, source.rows, source.cols, &weights_.back(), nullptr};
 }
 
@@ -169,8 +172,8 @@ void CudaBackend::begin(const Pass& pass) {
                at_logit_rows = pack.add(pass.logit_rows), at_row_sequence = pack.add(row_sequence),
                at_first = pack.add(first), at_rows = pack.add(rows), at_cached = pack.add(cached),
                at_prefix = pack.add(prefix), at_blocks = pack.add(blocks);
-  const auto* data = static_cast<const int*>(
-      uploader_.upload(pack.data().data(), pack.data().size() * sizeof(int), stream_));
+  const auto* data =
+      static_cast<const int*>(uploader_.upload(pack.data().data(), pack.data().size() * sizeof(int), stream_));
   tokens_ = data + at_tokens;
   logit_rows_ = data + at_logit_rows;
   pass_.positions = data + at_positions;
@@ -189,8 +192,7 @@ void CudaBackend::begin(const Pass& pass) {
     const size_t counters = sequences * static_cast<size_t>(kv_.heads) * sizeof(unsigned);
     if (attention_counters_.bytes() < counters) {
       attention_counters_.reserve(counters);
-      GLM_CUDA_CHECK(
-          cudaMemsetAsync(attention_counters_.as<void>(), 0, attention_counters_.bytes(), stream_));
+      GLM_CUDA_CHECK(cudaMemsetAsync(attention_counters_.as<void>(), 0, attention_counters_.bytes(), stream_));
     }
   }
 }

@@ -10,8 +10,8 @@ namespace glm::cuda {
 inline void check(cudaError_t status, const char* call, const char* file, int line) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // a launch error would otherwise be reported again by the next call
-  throw Error(concat("CUDA: ", cudaGetErrorName(status), " (", cudaGetErrorString(status), ") from ", call, " at ", file,
-                     ":", line));
+  throw Error(concat("CUDA: ", cudaGetErrorName(status), " (", cudaGetErrorString(status), ") from ", call, " at ",
+                     file, ":", line));
 }
 
 }  // namespace glm::cuda

@@ -48,10 +48,10 @@ __host__ __device__ constexpr int stage_halves(int tokens) {
 
 __device__ __forceinline__ void store_transposed(__half* stage, int lane, uint32_t matrix) {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0],{%1};" ::"r"(
-                   shared_address(stage + (lane & 7) * 24)),
-               "r"(matrix)
-               : "memory");
+  asm volatile(
+      "stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0],{%1};" ::"r"(shared_address(stage + (lane & 7) * 24)),
+      "r"(matrix)
+      : "memory");
 #endif
 }
 

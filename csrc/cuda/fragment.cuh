@@ -32,7 +32,7 @@ __device__ __forceinline__ void unpack_chunk(uint32_t* a, uint4 q) {
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const uint32_t high = word[j] >> 8;
-      a[4 * j] = subtract_half2(mask_magic(word[j], 0x000f000f), 0x64086408);  // 1024 + u - 1032
+      a[4 * j] = subtract_half2(mask_magic(word[j], 0x000f000f), 0x64086408);             // 1024 + u - 1032
       a[4 * j + 1] = fma_half2(mask_magic(word[j], 0x00f000f0), 0x2c002c00, 0xd480d480);  // (1024 + 16 u) / 16 - 72
       a[4 * j + 2] = subtract_half2(mask_magic(high, 0x000f000f), 0x64086408);
       a[4 * j + 3] = fma_half2(mask_magic(high, 0x00f000f0), 0x2c002c00, 0xd480d480);
@@ -65,10 +65,9 @@ __device__ __forceinline__ void unpack_tile(uint32_t (&a)[16], const uint8_t* la
 // c[4] += A (16x16) B (16x8) on any architecture with tensor cores of its generation or later.
 __device__ __forceinline__ void mma_16816(float* c, const uint32_t* a, uint32_t b0, uint32_t b1) {
 #if __CUDA_ARCH__ >= 800
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #else
   asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])

@@ -17,8 +17,7 @@ __device__ __forceinline__ void barrier_init_fence() {
 
 // Arrives once and announces the bytes that copies will add.
 __device__ __forceinline__ void barrier_expect(uint64_t* barrier, int bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _,[%0],%1;" ::"r"(shared_address(barrier)), "r"(bytes)
-               : "memory");
+  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _,[%0],%1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
 }
 
 __device__ __forceinline__ void barrier_arrive(uint64_t* barrier) {
@@ -56,6 +55,11 @@ __device__ __forceinline__ void bulk_copy(void* to, const void* from, int bytes,
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0],[%1],%2,[%3];" ::"r"(shared_address(to)),
       "l"(from), "r"(bytes), "r"(shared_address(barrier))
       : "memory");
+}
+
+// Asks for bytes into the L2 cache, a multiple of 16; nobody waits for them.
+__device__ __forceinline__ void bulk_prefetch(const void* from, int bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0],%1;" ::"l"(from), "r"(bytes) : "memory");
 }
 
 // The box of `map` at (x, y) = (column, row).

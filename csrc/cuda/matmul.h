@@ -1,5 +1,5 @@
-// Matmuls with packed weights: out [tokens, outputs] = x [tokens, cols] . w^T (* scale) (+ bias), or for a paired weight
-// (x . w1^T + b1) * gelu(x . w2^T + b2). One entry chooses among four kernels:
+// Matmuls with packed weights: out [tokens, outputs] = x [tokens, cols] . w^T (* scale) (+ bias), or for a paired
+// weight (x . w1^T + b1) * gelu(x . w2^T + b2). One entry chooses among four kernels:
 //   one token            matmul_single.cu   Hopper: weights stream through a shared ring, at the memory's speed
 //   2 to 64 tokens       matmul_batch.cu    Hopper: wgmma, work split evenly over the multiprocessors
 //   more                 matmul_prompt.cu   Hopper: wgmma on 128-row tiles
@@ -17,10 +17,10 @@ enum class MatmulKernel { automatic, single, batch, prompt, any };
 struct MatmulContext {
   cudaStream_t stream = nullptr;
   int multiprocessors = 0;
-  bool hopper = false;          // compute capability 9.0: the kernels of sm_90a run
-  float* partials = nullptr;    // [multiprocessors][256 rows * 64 tokens]
-  unsigned* flags = nullptr;    // [multiprocessors * 8], zero between kernels
-  bool reproducible = false;    // one order of summing for 1 to 64 tokens
+  bool hopper = false;        // compute capability 9.0: the kernels of sm_90a run
+  float* partials = nullptr;  // [multiprocessors][256 rows * 64 tokens]
+  unsigned* flags = nullptr;  // [multiprocessors * 8], zero between kernels
+  bool reproducible = false;  // one order of summing for 1 to 64 tokens
 
   static constexpr size_t kPartialFloats = 256 * 64;
 };

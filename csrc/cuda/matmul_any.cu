@@ -1,5 +1,5 @@
-// Every architecture and every size: a warp owns 16 packed rows, reads its fragments straight from memory and multiplies
-// with mma; the activations come through the L1 cache. The fallback of the Hopper kernels.
+// Every architecture and every size: a warp owns 16 packed rows, reads its fragments straight from memory and
+// multiplies with mma; the activations come through the L1 cache. The fallback of the Hopper kernels.
 #include "cuda/epilogue.cuh"
 #include "cuda/fragment.cuh"
 #include "cuda/launch.h"

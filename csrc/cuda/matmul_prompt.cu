@@ -93,9 +93,10 @@ __global__ __launch_bounds__(384, 1) void prompt_kernel(const uint8_t* __restric
     for (int i = 0; i < kSums; ++i) acc[i] = 0;
     uint32_t a[2][16];
     int held = -1;
-    auto step = [&](uint32_t(&f)[16]) {
+    auto step = [&](uint32_t (&f)[16]) {
       barrier_wait(full + slot, phase);
-      unpack_tile<Bits>(f, weight_ring + slot * S::kWeightBytes + part * S::kBlockBytes + warp * 128 * Bits + lane * 16);
+      unpack_tile<Bits>(f,
+                        weight_ring + slot * S::kWeightBytes + part * S::kBlockBytes + warp * 128 * Bits + lane * 16);
       touch(acc);
       wgmma_fence();
       const uint64_t descriptor = operand_descriptor(token_ring + slot * S::kTokenBytes);

@@ -55,8 +55,7 @@ const void* Uploader::upload(const void* data, size_t bytes, cudaStream_t stream
     slot.device.reserve(grown);
   }
   std::memcpy(slot.host.as<void>(), data, bytes);
-  GLM_CUDA_CHECK(
-      cudaMemcpyAsync(slot.device.as<void>(), slot.host.as<void>(), bytes, cudaMemcpyHostToDevice, stream));
+  GLM_CUDA_CHECK(cudaMemcpyAsync(slot.device.as<void>(), slot.host.as<void>(), bytes, cudaMemcpyHostToDevice, stream));
   GLM_CUDA_CHECK(cudaEventRecord(slot.copied, stream));
   return slot.device.as<void>();
 }

@@ -58,8 +58,8 @@ class PinnedBuffer {
   size_t bytes_ = 0;
 };
 
-// A ring of pinned and device buffers through which small host data goes to the device in the order of a stream, without
-// waiting: a slot is written again only once its copy has been made.
+// A ring of pinned and device buffers through which small host data goes to the device in the order of a stream,
+// without waiting: a slot is written again only once its copy has been made.
 class Uploader {
  public:
   Uploader();

@@ -41,7 +41,8 @@ __global__ void repack_kernel(uint4* out, const void* source, RowRange range, in
   if (index >= chunks) return;
   const int lane = index % 32, chunk = index / 32 % kChunks, tile = index / (32 * kChunks) % 4;
   const int64_t block = index / (128 * kChunks);
-  const int k0 = static_cast<int>(block % kblocks) * 64, row0 = begin + static_cast<int>(block / kblocks) * 64 + tile * 16;
+  const int k0 = static_cast<int>(block % kblocks) * 64,
+            row0 = begin + static_cast<int>(block / kblocks) * 64 + tile * 16;
   const int g = lane / 4, t = lane % 4;
   const int row[2] = {source_row(row0 + g, range, paired), source_row(row0 + g + 8, range, paired)};
   uint32_t word[4];

@@ -293,8 +293,8 @@ __device__ int draw(Block& b, const Columns& columns, const SampleJob& job, floa
 
 __global__ __launch_bounds__(kThreads) void sample_kernel(const SampleJob* jobs, const SampleEdits edits,
                                                           const float* logits, int n, float* scratch,
-                                                          SampleOutcome* outcomes, SampleListed* listed,
-                                                          int max_listed, int column_bits) {
+                                                          SampleOutcome* outcomes, SampleListed* listed, int max_listed,
+                                                          int column_bits) {
   extern __shared__ unsigned long long masses[];
   const Columns columns{masses, column_bits};
   __shared__ Block b;
@@ -381,8 +381,8 @@ int prepare_sample() {
 void sample_rows(const SampleJob* jobs, const SampleEdits& edits, int rows, const float* logits, int vocab,
                  const SampleBuffers& buffers, cudaStream_t stream) {
   GLM_CHECK(vocab <= kMaxVocabulary, "sampling: a vocabulary of at most ", kMaxVocabulary, "; got ", vocab);
-  launch(Launch{dim3(static_cast<unsigned>(rows)), dim3(kThreads), static_cast<size_t>(columns_bytes(buffers.column_bits)),
-                stream, false},
+  launch(Launch{dim3(static_cast<unsigned>(rows)), dim3(kThreads),
+                static_cast<size_t>(columns_bytes(buffers.column_bits)), stream, false},
          sample_kernel, jobs, edits, logits, vocab, buffers.scratch, buffers.outcomes, buffers.listed,
          buffers.max_listed, buffers.column_bits);
 }

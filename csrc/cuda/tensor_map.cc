@@ -15,8 +15,7 @@ using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*
 Encode find_encode() {
   void* entry = nullptr;
   cudaDriverEntryPointQueryResult found{};
-  GLM_CUDA_CHECK(
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found));
+  GLM_CUDA_CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found));
   GLM_CHECK(found == cudaDriverEntryPointSuccess && entry != nullptr, "CUDA: the driver lacks cuTensorMapEncodeTiled");
   return reinterpret_cast<Encode>(entry);
 }
@@ -34,10 +33,9 @@ CUtensorMap tensor_map(const __half* x, int tokens, int cols, int box_tokens) {
   const cuuint64_t stride[1] = {static_cast<cuuint64_t>(cols) * 2};
   const cuuint32_t box[2] = {64, static_cast<cuuint32_t>(box_tokens)};
   const cuuint32_t step[2] = {1, 1};
-  const CUresult status =
-      encode(&map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2, const_cast<__half*>(x), size, stride, box, step,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult status = encode(&map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2, const_cast<__half*>(x), size, stride, box,
+                                 step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   GLM_CHECK(status == CUDA_SUCCESS, "CUDA: cuTensorMapEncodeTiled refused [", tokens, ", ", cols, "] with status ",
             static_cast<int>(status));
   return map;

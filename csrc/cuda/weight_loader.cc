@@ -43,8 +43,7 @@ void WeightLoader::load_piece(Slot& slot, uint8_t* out, const PackedWeight& weig
     bytes += half_bytes;
   }
   if (bytes > 0) {
-    GLM_CUDA_CHECK(
-        cudaMemcpyAsync(slot.device.as<void>(), host, bytes, cudaMemcpyHostToDevice, slot.stream));
+    GLM_CUDA_CHECK(cudaMemcpyAsync(slot.device.as<void>(), host, bytes, cudaMemcpyHostToDevice, slot.stream));
   }
   GLM_CUDA_CHECK(cudaEventRecord(slot.copied, slot.stream));
   repack(out, slot.device.as<void>(), weight, begin, count, slot.stream);

@@ -1,5 +1,6 @@
-// Weights from mapped files to packed form on the device: worker threads copy pieces into pinned memory, from there they
-// go to the device and are packed there, each piece in the stream of its slot. The host never holds more than the slots.
+// Weights from mapped files to packed form on the device: worker threads copy pieces into pinned memory, from there
+// they go to the device and are packed there, each piece in the stream of its slot. The host never holds more than the
+// slots.
 #pragma once
 
 #include <vector>
