@@ -2,6 +2,8 @@
 // and values before it waits for the kernel before, then needs only that kernel's q, k and v. Head d is read by groups
 // of d / 8 lanes, 16 bytes each. The last block of a head to finish adds the parts in order, so the result does not
 // depend on which one that is.
+#include <bit>
+
 #include "cuda/attention.h"
 #include "cuda/device.cuh"
 #include "cuda/launch.h"
@@ -24,9 +26,10 @@ __device__ __forceinline__ void unpack8(float* to, uint4 from) {
 
 // grid [splits, heads, sequences]
 template <int D>
-__global__ __launch_bounds__(kThreads) void decode_kernel(__half* out, const __half* qkv, const KvLayer kv,
-                                                          const RotaryTable rotary, const PassView pass,
-                                                          const AttentionScratch scratch, int max_splits) {
+__global__ __launch_bounds__(kThreads, 4) void decode_kernel(__half* out, const __half* qkv, const KvLayer kv,
+                                                             const RotaryTable rotary, const PassView pass,
+                                                             const AttentionScratch scratch, int max_splits,
+                                                             int shift) {
   constexpr int kLanes = D / 8;               // lanes a token
   constexpr int kGroups = kThreads / kLanes;  // tokens read at once
   constexpr int kPerGroup = (kChunk + kGroups - 1) / kGroups;
@@ -36,21 +39,30 @@ __global__ __launch_bounds__(kThreads) void decode_kernel(__half* out, const __h
   __shared__ bool is_last;
   dependency_launch();
   const int split = blockIdx.x, head = blockIdx.y, sequence = blockIdx.z, tid = threadIdx.x;
+  const int first = split * kChunk;
+  const int group = tid / kLanes, lane = tid % kLanes;
+  const int* blocks = pass.blocks + sequence * pass.max_blocks;
+  // Blocks hold a power of two of tokens. The table is read before the length is known: both are on their way at once.
+  const int64_t block_halves = kv.offset(1, 0, 0, 0), value_halves = static_cast<int64_t>(kv.heads) * kv.block_size * D;
+  const __half* mine_kv = kv.data + (static_cast<int64_t>(head) << shift) * D + lane * 8;
+  uint4 key[kPerGroup], value[kPerGroup];
+  int block_of[kPerGroup];
+#pragma unroll
+  for (int i = 0; i < kPerGroup; ++i) {
+    block_of[i] = blocks[min((first + i * kGroups + group) >> shift, pass.max_blocks - 1)];
+  }
   const int cached = pass.cached[sequence], visible = max(pass.prefix[sequence], cached + 1);
   const int splits = (visible + kChunk - 1) / kChunk;
   if (split >= splits) return;
-  const int first = split * kChunk, count = min(kChunk, visible - first);
-  const int group = tid / kLanes, lane = tid % kLanes;
-  const int* blocks = pass.blocks + sequence * pass.max_blocks;
-  uint4 key[kPerGroup], value[kPerGroup];
+  const int count = min(kChunk, visible - first);
 #pragma unroll
   for (int i = 0; i < kPerGroup; ++i) {
-    const int local = i * kGroups + group, token = first + local;
+    const int local = i * kGroups + group;
     key[i] = value[i] = make_uint4(0, 0, 0, 0);
-    if (local < count && token < cached) {
-      const int block = blocks[token / kv.block_size], at = token % kv.block_size;
-      key[i] = __ldcg(reinterpret_cast<const uint4*>(kv.data + kv.offset(block, 0, head, at)) + lane);
-      value[i] = __ldcg(reinterpret_cast<const uint4*>(kv.data + kv.offset(block, 1, head, at)) + lane);
+    if (local < count && first + local < cached) {
+      const __half* at = mine_kv + block_of[i] * block_halves + ((first + local) & ((1 << shift) - 1)) * D;
+      key[i] = __ldcg(reinterpret_cast<const uint4*>(at));
+      value[i] = __ldcg(reinterpret_cast<const uint4*>(at + value_halves));
     }
   }
   dependency_wait();
@@ -65,9 +77,9 @@ __global__ __launch_bounds__(kThreads) void decode_kernel(__half* out, const __h
     q_shared[i] = __half2float(__float2half(qa * c - qb * s));
     q_shared[i + D / 2] = __half2float(__float2half(qb * c + qa * s));
     if (owner) {
-      const int block = blocks[cached / kv.block_size], at = cached % kv.block_size;
-      __half* to_key = kv.data + kv.offset(block, 0, head, at);
-      __half* to_value = kv.data + kv.offset(block, 1, head, at);
+      const int block = blocks[cached >> shift], offset = cached & ((1 << shift) - 1);
+      __half* to_key = kv.data + kv.offset(block, 0, head, offset);
+      __half* to_value = kv.data + kv.offset(block, 1, head, offset);
       const float ka = __half2float(from[D + i]), kb = __half2float(from[D + i + D / 2]);
       to_key[i] = new_key[i] = __float2half(ka * c - kb * s);
       to_key[i + D / 2] = new_key[i + D / 2] = __float2half(kb * c + ka * s);
@@ -180,7 +192,8 @@ size_t attention_decode_floats(int sequences, int heads, int head_dim, int max_v
 
 bool attention_decode(__half* out, const __half* qkv, const KvLayer& kv, const RotaryTable& rotary,
                       const PassView& pass, const AttentionScratch& scratch, bool overlap, cudaStream_t stream) {
-  if (pass.max_rows != 1) return false;
+  const int shift = std::countr_zero(static_cast<unsigned>(kv.block_size));
+  if (pass.max_rows != 1 || kv.block_size != 1 << shift) return false;
   const int splits = (pass.max_visible + kChunk - 1) / kChunk;
   if (attention_decode_floats(pass.sequences, kv.heads, kv.head_dim, pass.max_visible) > scratch.floats ||
       static_cast<size_t>(pass.sequences) * kv.heads > scratch.count) {
@@ -191,19 +204,19 @@ bool attention_decode(__half* out, const __half* qkv, const KvLayer& kv, const R
   const Launch how{grid, dim3(kThreads), 0, stream, overlap};
   switch (kv.head_dim) {
     case 8:
-      launch(how, decode_kernel<8>, out, qkv, kv, rotary, pass, scratch, splits);
+      launch(how, decode_kernel<8>, out, qkv, kv, rotary, pass, scratch, splits, shift);
       return true;
     case 16:
-      launch(how, decode_kernel<16>, out, qkv, kv, rotary, pass, scratch, splits);
+      launch(how, decode_kernel<16>, out, qkv, kv, rotary, pass, scratch, splits, shift);
       return true;
     case 32:
-      launch(how, decode_kernel<32>, out, qkv, kv, rotary, pass, scratch, splits);
+      launch(how, decode_kernel<32>, out, qkv, kv, rotary, pass, scratch, splits, shift);
       return true;
     case 64:
-      launch(how, decode_kernel<64>, out, qkv, kv, rotary, pass, scratch, splits);
+      launch(how, decode_kernel<64>, out, qkv, kv, rotary, pass, scratch, splits, shift);
       return true;
     case 128:
-      launch(how, decode_kernel<128>, out, qkv, kv, rotary, pass, scratch, splits);
+      launch(how, decode_kernel<128>, out, qkv, kv, rotary, pass, scratch, splits, shift);
       return true;
     default:
       return false;

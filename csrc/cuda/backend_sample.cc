@@ -7,7 +7,7 @@
 namespace glm::cuda {
 namespace {
 
-// Everything that a sampling kernel reads, laid out in one buffer of 4-byte words.
+// Everything that a sampling kernel reads, laid out in one buffer; every part begins at a multiple of 8 bytes.
 struct Packed {
   std::vector<SampleJob> jobs;
   std::vector<int> banned, bias_token, seen_token, seen_generated;
@@ -77,16 +77,17 @@ SampleResult result_of(const SampleRow& row, const SampleOutcome& outcome, const
 void CudaBackend::sample(std::span<const SampleRow> rows, Tensor logits, std::span<SampleResult> results) {
   if (rows.empty()) return;
   const Packed p = pack(rows);
-  std::vector<std::byte> words;
+  std::vector<uint64_t> words;
   const auto add = [&](const auto& values) {
     const size_t at = words.size(), bytes = values.size() * sizeof(values[0]);
-    words.resize(at + (bytes + 7) / 8 * 8);
+    words.insert(words.end(), (bytes + 7) / 8, 0);
     if (bytes > 0) std::memcpy(words.data() + at, values.data(), bytes);
-    return at;
+    return at * sizeof(uint64_t);
   };
   const size_t at_jobs = add(p.jobs), at_banned = add(p.banned), at_bias = add(p.bias_token),
                at_value = add(p.bias_value), at_seen = add(p.seen_token), at_generated = add(p.seen_generated);
-  const auto* data = static_cast<const std::byte*>(uploader_.upload(words.data(), words.size(), stream_));
+  const auto* data =
+      static_cast<const std::byte*>(uploader_.upload(words.data(), words.size() * sizeof(uint64_t), stream_));
   const SampleEdits edits{reinterpret_cast<const int*>(data + at_banned), reinterpret_cast<const int*>(data + at_bias),
                           reinterpret_cast<const float*>(data + at_value), reinterpret_cast<const int*>(data + at_seen),
                           reinterpret_cast<const int*>(data + at_generated)};

@@ -14,7 +14,9 @@ using namespace glm;
 
 namespace {
 
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 double median(std::vector<double> v) {
   std::sort(v.begin(), v.end());
@@ -37,7 +39,8 @@ std::vector<StepRecord> run(Engine& engine, int vocab, int batch, int context, i
   int open = batch;
   while (open > 0) {
     for (const Event& e : engine.poll(10)) {
-      GLM_CHECK(e.finish == Finish::none || e.finish == Finish::length, "request ended: ", name(e.finish), " ", e.message);
+      GLM_CHECK(e.finish == Finish::none || e.finish == Finish::length, "request ended: ", name(e.finish), " ",
+                e.message);
       open -= e.finish != Finish::none;
     }
   }
@@ -48,7 +51,9 @@ std::vector<StepRecord> run(Engine& engine, int vocab, int batch, int context, i
 
 int main(int argc, char** argv) try {
   const int layers = argc > 1 ? std::atoi(argv[1]) : 70;
-  const DType dtype = argc > 2 && std::strcmp(argv[2], "i8") == 0 ? DType::i8 : argc > 2 && std::strcmp(argv[2], "f16") == 0 ? DType::f16 : DType::i4;
+  const DType dtype = argc > 2 && std::strcmp(argv[2], "i8") == 0    ? DType::i8
+                      : argc > 2 && std::strcmp(argv[2], "f16") == 0 ? DType::f16
+                                                                     : DType::i4;
   const ModelConfig config = testing::model_config(layers, 12288, 96, 32768, 150528);
   const std::string path = "/dev/shm/glm_bench.bin";
   double begin = now_s();
@@ -71,8 +76,8 @@ int main(int argc, char** argv) try {
     for (const StepRecord& r : run(engine, config.vocab_size, batch, context, tokens)) {
       if (r.decode_rows == batch && r.prefill_rows == 0) steps.push_back(r.seconds * 1e3);
     }
-    std::printf("{\"decode\": true, \"batch\": %d, \"context\": %d, \"ms_step\": %.3f, \"best\": %.3f}\n", batch, context + 16,
-                median(steps), steps.empty() ? 0 : *std::min_element(steps.begin(), steps.end()));
+    std::printf("{\"decode\": true, \"batch\": %d, \"context\": %d, \"ms_step\": %.3f, \"best\": %.3f}\n", batch,
+                context + 16, median(steps), steps.empty() ? 0 : *std::min_element(steps.begin(), steps.end()));
     std::fflush(stdout);
   }
   for (const int context : {512, 1024, 2048 - 8}) {

@@ -66,9 +66,12 @@ double read_bandwidth(Timer& timer, int multiprocessors) {
   fill_bits(data.get(), data.count() * 16, 3);
   float best = 1e9f;
   for (const int blocks : {4, 8, 16}) {
-    best = std::min(best, timer.graph([&] {
-      read_kernel<<<multiprocessors * blocks, 512, 0, timer.stream>>>(data.get(), data.count(), sink.get());
-    }, 5));
+    best = std::min(best, timer.graph(
+                              [&] {
+                                read_kernel<<<multiprocessors * blocks, 512, 0, timer.stream>>>(
+                                    data.get(), data.count(), sink.get());
+                              },
+                              5));
   }
   return static_cast<double>(data.count()) * 16 / best / 1e9;
 }
@@ -117,7 +120,8 @@ int main(int argc, char** argv) try {
         model[l].storage.push_back(std::make_unique<DeviceArray<uint8_t>>(w.packed_bytes()));
         w.data = model[l].storage.back()->get();
         if (bits == 16) {
-          fill_half(reinterpret_cast<__half*>(model[l].storage.back()->get()), w.packed_bytes() / 2, 0, 0.02f, l * 4 + k);
+          fill_half(reinterpret_cast<__half*>(model[l].storage.back()->get()), w.packed_bytes() / 2, 0, 0.02f,
+                    l * 4 + k);
         } else {
           fill_bits(model[l].storage.back()->get(), w.packed_bytes(), l * 4 + k);
         }
@@ -125,6 +129,16 @@ int main(int argc, char** argv) try {
       }
     }
     GLM_CUDA_CHECK(cudaDeviceSynchronize());
+    // `only`: one of the four matrices of every layer, else all; each knows what follows it, as in the engine.
+    auto link = [&](int only) {
+      std::vector<PackedWeight*> order;
+      for (Layer& layer : model) {
+        for (int k = 0; k < 4; ++k) {
+          if (only < 0 || only == k) order.push_back(&layer.matrices[k]);
+        }
+      }
+      for (size_t i = 0; i < order.size(); ++i) order[i]->next = order[(i + 1) % order.size()];
+    };
     auto layer_pass = [&](int tokens, MatmulKernel kernel, int only) {
       for (const Layer& layer : model) {
         for (int k = 0; k < 4; ++k) {
@@ -135,16 +149,21 @@ int main(int argc, char** argv) try {
       }
     };
     const std::pair<int, MatmulKernel> settings[] = {
-        {1, MatmulKernel::single}, {1, MatmulKernel::batch},  {2, MatmulKernel::batch},
-        {8, MatmulKernel::batch},  {16, MatmulKernel::batch}, {32, MatmulKernel::batch}, {64, MatmulKernel::batch}};
+        {1, MatmulKernel::single}, {1, MatmulKernel::batch},  {2, MatmulKernel::batch}, {8, MatmulKernel::batch},
+        {16, MatmulKernel::batch}, {32, MatmulKernel::batch}, {64, MatmulKernel::batch}};
     for (const auto& [tokens, kernel] : settings) {
+      link(-1);
       const float ms = timer.graph([&] { layer_pass(tokens, kernel, -1); }, 9);
-      std::printf("{\"bits\": %d, \"tp\": %d, \"tokens\": %d, \"kernel\": \"%s\", \"ms_70_layers\": %.3f, \"tb_s\": %.3f, \"of_read\": %.3f",
-                  bits, tp, tokens, kernel == MatmulKernel::single ? "single" : "batch", ms * 70 / layers, bytes / ms / 1e9,
-                  bytes / ms / 1e9 / read);
+      std::printf(
+          "{\"bits\": %d, \"tp\": %d, \"tokens\": %d, \"kernel\": \"%s\", \"ms_70_layers\": %.3f, \"tb_s\": %.3f, "
+          "\"of_read\": %.3f",
+          bits, tp, tokens, kernel == MatmulKernel::single ? "single" : "batch", ms * 70 / layers, bytes / ms / 1e9,
+          bytes / ms / 1e9 / read);
       for (int k = 0; k < 4; ++k) {
+        link(k);
         const float one = timer.graph([&] { layer_pass(tokens, kernel, k); }, 5);
-        std::printf(", \"%s_tb_s\": %.3f", kNames[k], static_cast<double>(model[0].matrices[k].packed_bytes()) * layers / one / 1e9);
+        std::printf(", \"%s_tb_s\": %.3f", kNames[k],
+                    static_cast<double>(model[0].matrices[k].packed_bytes()) * layers / one / 1e9);
       }
       std::printf("}\n");
       std::fflush(stdout);
@@ -158,11 +177,15 @@ int main(int argc, char** argv) try {
         char text[160];
         for (const int tile : {64, 128, 256, 0}) {
           if (tile == 64 && tokens > 512) continue;
-          const float ms = timer.graph([&] {
-            for (int l = 0; l < 3; ++l) {
-              matmul_prompt(context, model[l].matrices[k], Matmul{out.get(), x.get(), bias.get(), tokens, false}, tile);
-            }
-          }, 5) / 3;
+          const float ms = timer.graph(
+                               [&] {
+                                 for (int l = 0; l < 3; ++l) {
+                                   matmul_prompt(context, model[l].matrices[k],
+                                                 Matmul{out.get(), x.get(), bias.get(), tokens, false}, tile);
+                                 }
+                               },
+                               5) /
+                           3;
           best = tile ? std::min(best, ms) : best;
           std::snprintf(text, sizeof text, ", \"%s_tile_%d\": %.0f", kNames[k], tile, work / ms / 1e9);
           parts += text;
@@ -170,8 +193,10 @@ int main(int argc, char** argv) try {
         total += best;
         flops += work;
       }
-      std::printf("{\"bits\": %d, \"tp\": %d, \"tokens\": %d, \"kernel\": \"prompt\", \"ms_70_layers\": %.1f, \"tflop_s\": %.0f%s}\n", bits, tp,
-                  tokens, total * 70, flops / total / 1e9, parts.c_str());
+      std::printf(
+          "{\"bits\": %d, \"tp\": %d, \"tokens\": %d, \"kernel\": \"prompt\", \"ms_70_layers\": %.1f, \"tflop_s\": "
+          "%.0f%s}\n",
+          bits, tp, tokens, total * 70, flops / total / 1e9, parts.c_str());
       std::fflush(stdout);
     }
   }
@@ -180,7 +205,8 @@ int main(int argc, char** argv) try {
   const PackedWeight table{16, 150528, 12288, false, head.get(), nullptr};
   DeviceArray<float> logits(size_t{64} * 150528);
   for (const int tokens : {1, 16, 64}) {
-    const float ms = timer.graph([&] { matmul(context, table, Matmul{logits.get(), x.get(), nullptr, tokens, true}); }, 5);
+    const float ms =
+        timer.graph([&] { matmul(context, table, Matmul{logits.get(), x.get(), nullptr, tokens, true}); }, 5);
     std::printf("{\"head\": true, \"tokens\": %d, \"ms\": %.3f, \"tb_s\": %.3f, \"of_read\": %.3f}\n", tokens, ms,
                 head.count() / ms / 1e9, head.count() / ms / 1e9 / read);
   }

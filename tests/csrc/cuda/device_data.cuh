@@ -85,8 +85,12 @@ inline void fill_half(__half* p, size_t n, float center, float spread, uint64_t 
   GLM_CUDA_CHECK(cudaGetLastError());
 }
 
-inline double as_double(__half v) { return __half2float(v); }
-inline double as_double(float v) { return v; }
+inline double as_double(__half v) {
+  return __half2float(v);
+}
+inline double as_double(float v) {
+  return v;
+}
 
 struct Difference {
   double relative = 0;  // ||out - ref|| / ||ref||

@@ -3,8 +3,8 @@
 // its own).
 #pragma once
 
-#include <cstdint>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <random>
@@ -46,10 +46,11 @@ inline RandomModel random_model(const std::string& path, const ModelConfig& conf
   const auto put = [&](const std::string& name, DType type, int64_t rows, int64_t cols, float center, float spread) {
     model.shard.tensors.push_back({name, type, rows, cols, at});
     int64_t left = bytes_of(type, rows * cols);
-    while (left > 0) {
+    for (bool first = true; left > 0; first = false) {
       const auto bytes = static_cast<size_t>(std::min<int64_t>(left, 1 << 24));
       buffer.resize((bytes + 7) / 8 * 8);
-      for (size_t i = 0; i < buffer.size(); i += 8) {
+      // Where layers share, 16 MiB of random values are repeated: only their cost matters.
+      for (size_t i = 0; i < buffer.size() && (first || !share); i += 8) {
         uint64_t word = bits();
         if (type == DType::f16) {
           for (size_t k = 0; k < 4; ++k) {

@@ -25,7 +25,8 @@ static __global__ void plain_matmul(float* y, const void* w, int bits, const __h
   for (int k = threadIdx.x; k < cols; k += blockDim.x) {
     const double v = plain_weight(w, bits, static_cast<size_t>(row) * cols + k);
     for (int i = 0; i < 8; ++i) {
-      if (token0 + i < tokens) sum[i] += v * static_cast<double>(__half2float(x[static_cast<size_t>(token0 + i) * cols + k]));
+      if (token0 + i < tokens)
+        sum[i] += v * static_cast<double>(__half2float(x[static_cast<size_t>(token0 + i) * cols + k]));
     }
   }
   __shared__ double part[128];

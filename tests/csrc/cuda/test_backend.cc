@@ -94,7 +94,8 @@ struct Pair {
       norm += static_cast<double>(want[i]) * want[i];
       worst = std::max(worst, std::fabs(d));
     }
-    const double rms = std::sqrt(norm / static_cast<double>(got.size())) + 1e-30, relative = std::sqrt(error / (norm + 1e-30));
+    const double rms = std::sqrt(norm / static_cast<double>(got.size())) + 1e-30,
+                 relative = std::sqrt(error / (norm + 1e-30));
     report(what, finite && relative <= bound && worst <= 40 * bound * rms,
            concat("relative ", relative, " worst/rms ", worst / rms, " finite ", finite));
   }
@@ -262,17 +263,50 @@ void test_sample(int vocab, float spread) {
     row.step = static_cast<uint32_t>(i);
     row.choice = static_cast<uint32_t>(i % 3);
     switch (i % 11) {
-      case 0: row.temperature = 0; row.logprobs = 5; break;
-      case 1: row.top_k = 1; row.logprobs = 0; break;
-      case 2: row.top_k = 5; break;
-      case 3: row.top_p = 0.9f; row.temperature = 0.7f; row.logprobs = 20; break;
-      case 4: row.top_k = 50; row.top_p = 0.5f; break;
-      case 5: row.temperature = 1.3f; break;
-      case 6: row.candidates = 12; row.score = -3.25f; break;
-      case 7: row.candidates = 40; row.noise = true; row.score = -1.5f; break;
-      case 8: row.top_p = 0.01f; break;
-      case 9: row.top_k = 3; row.repetition_penalty = 1.2f; row.frequency_penalty = 0.1f; row.presence_penalty = 0.3f; break;
-      case 10: row.candidates = std::min(vocab, 300); break;
+      case 0:
+        row.temperature = 0;
+        row.logprobs = 5;
+        break;
+      case 1:
+        row.top_k = 1;
+        row.logprobs = 0;
+        break;
+      case 2:
+        row.top_k = 5;
+        break;
+      case 3:
+        row.top_p = 0.9f;
+        row.temperature = 0.7f;
+        row.logprobs = 20;
+        break;
+      case 4:
+        row.top_k = 50;
+        row.top_p = 0.5f;
+        break;
+      case 5:
+        row.temperature = 1.3f;
+        break;
+      case 6:
+        row.candidates = 12;
+        row.score = -3.25f;
+        break;
+      case 7:
+        row.candidates = 40;
+        row.noise = true;
+        row.score = -1.5f;
+        break;
+      case 8:
+        row.top_p = 0.01f;
+        break;
+      case 9:
+        row.top_k = 3;
+        row.repetition_penalty = 1.2f;
+        row.frequency_penalty = 0.1f;
+        row.presence_penalty = 0.3f;
+        break;
+      case 10:
+        row.candidates = std::min(vocab, 300);
+        break;
     }
     if (i >= 11) {
       for (int k = 0; k < 6; ++k) row.banned.push_back(static_cast<int>(random_bits() % static_cast<uint64_t>(vocab)));
@@ -290,13 +324,15 @@ void test_sample(int vocab, float spread) {
   p.gpu->sample(rows, device, again);
   for (size_t i = 0; i < rows.size(); ++i) {
     const std::string what = concat("sample vocabulary ", vocab, " spread ", spread, " setting ", i);
-    report(what, want[i].token == got[i].token && std::fabs(want[i].logprob - got[i].logprob) < 1e-4f,
-           concat("token ", got[i].token, " for ", want[i].token, ", logprob ", got[i].logprob, " for ", want[i].logprob));
+    report(
+        what, want[i].token == got[i].token && std::fabs(want[i].logprob - got[i].logprob) < 1e-4f,
+        concat("token ", got[i].token, " for ", want[i].token, ", logprob ", got[i].logprob, " for ", want[i].logprob));
     report(what + " candidates", same_candidates(want[i].candidates, got[i].candidates, 2e-5f),
            concat(got[i].candidates.size(), " for ", want[i].candidates.size()));
     bool top = want[i].top.size() == got[i].top.size();
     for (size_t k = 0; top && k < want[i].top.size(); ++k) {
-      top = want[i].top[k].first == got[i].top[k].first && std::fabs(want[i].top[k].second - got[i].top[k].second) < 1e-4f;
+      top = want[i].top[k].first == got[i].top[k].first &&
+            std::fabs(want[i].top[k].second - got[i].top[k].second) < 1e-4f;
     }
     report(what + " logprobs", top, "other");
     report(what + " again", got[i].token == again[i].token && got[i].logprob == again[i].logprob, "other bits");
@@ -327,8 +363,18 @@ void test_sample(int vocab, float spread) {
 
 int main(int argc, char**) try {
   const bool full = argc == 1;
-  for (const auto& [rows, cols] : std::vector<std::pair<int, int>>{
-           {1, 12288}, {3, 12288}, {65, 12288}, {2, 64}, {5, 128}, {4, 256}, {3, 100}, {2, 63}, {1, 8192}, {2, 16384}, {1, 4096}, {2, 20000}}) {
+  for (const auto& [rows, cols] : std::vector<std::pair<int, int>>{{1, 12288},
+                                                                   {3, 12288},
+                                                                   {65, 12288},
+                                                                   {2, 64},
+                                                                   {5, 128},
+                                                                   {4, 256},
+                                                                   {3, 100},
+                                                                   {2, 63},
+                                                                   {1, 8192},
+                                                                   {2, 16384},
+                                                                   {1, 4096},
+                                                                   {2, 20000}}) {
     test_norms(rows, cols);
   }
   test_rows();

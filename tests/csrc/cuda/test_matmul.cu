@@ -67,9 +67,10 @@ void run_case(MatmulContext& context, const Case& c, int bits, uint64_t seed) {
   DeviceArray<uint8_t> packed(w.packed_bytes());
   repack(packed.get(), plain.get(), w, 0, w.packed_rows(), context.stream);
   w.data = packed.get();
-  DeviceArray<float> sums(static_cast<size_t>(most) * c.rows), activated(c.paired ? static_cast<size_t>(most) * c.rows / 2 : 1);
-  plain_matmul<<<dim3(c.rows, (most + 7) / 8), 128>>>(sums.get(), plain.get(), bits, w.scale, bias.get(), x.get(), c.rows,
-                                                     c.cols, most);
+  DeviceArray<float> sums(static_cast<size_t>(most) * c.rows),
+      activated(c.paired ? static_cast<size_t>(most) * c.rows / 2 : 1);
+  plain_matmul<<<dim3(c.rows, (most + 7) / 8), 128>>>(sums.get(), plain.get(), bits, w.scale, bias.get(), x.get(),
+                                                      c.rows, c.cols, most);
   if (c.paired) plain_geglu<<<(most * c.rows / 2 + 255) / 256, 256>>>(activated.get(), sums.get(), c.rows, most);
   GLM_CUDA_CHECK(cudaGetLastError());
   GLM_CUDA_CHECK(cudaDeviceSynchronize());
@@ -83,8 +84,8 @@ void run_case(MatmulContext& context, const Case& c, int bits, uint64_t seed) {
     for (const MatmulKernel kernel : kernels) {
       Matmul m{nullptr, x.get(), bias.get(), tokens, false};
       char what[160];
-      std::snprintf(what, sizeof what, "int%d %dx%d%s tokens %d %s", bits, c.rows, c.cols, c.paired ? " geglu" : "", tokens,
-                    name(kernel));
+      std::snprintf(what, sizeof what, "int%d %dx%d%s tokens %d %s", bits, c.rows, c.cols, c.paired ? " geglu" : "",
+                    tokens, name(kernel));
       DeviceArray<__half> out(static_cast<size_t>(tokens) * w.outputs());
       m.out = out.get();
       check_output(what, out, reference, 6e-4, [&] { matmul(context, w, m, kernel); });
@@ -101,8 +102,8 @@ void run_case(MatmulContext& context, const Case& c, int bits, uint64_t seed) {
         DeviceArray<float> out32(static_cast<size_t>(tokens) * w.outputs());
         m.out = out32.get();
         m.f32 = true;
-        std::snprintf(what, sizeof what, "int%d %dx%d%s tokens %d %s f32", bits, c.rows, c.cols, c.paired ? " geglu" : "",
-                      tokens, name(kernel));
+        std::snprintf(what, sizeof what, "int%d %dx%d%s tokens %d %s f32", bits, c.rows, c.cols,
+                      c.paired ? " geglu" : "", tokens, name(kernel));
         // Tensor cores cut off what they shift out while adding: 32768 terms lose that much.
         check_output(what, out32, reference, 8e-5, [&] { matmul(context, w, m, kernel); });
       }
@@ -154,9 +155,10 @@ int main(int argc, char**) try {
   context.flags = flags.get();
   prepare_matmul(context);
   const std::vector<int> all{1, 2, 3, 5, 8, 9, 16, 17, 33, 64, 65, 127, 300};
-  std::vector<Case> cases{{192, 64, false, all},  {64, 64, false, all},     {344, 64, true, all},   {64, 176, false, all},
-                          {256, 64, false, all},  {688, 128, true, all},    {128, 344, false, all}, {1408, 128, false, all},
-                          {1408, 256, true, all}, {256, 704, false, all},   {172, 128, true, all},  {128, 86, false, all},
+  std::vector<Case> cases{{192, 64, false, all},  {64, 64, false, all},     {344, 64, true, all},
+                          {64, 176, false, all},  {256, 64, false, all},    {688, 128, true, all},
+                          {128, 344, false, all}, {1408, 128, false, all},  {1408, 256, true, all},
+                          {256, 704, false, all}, {172, 128, true, all},    {128, 86, false, all},
                           {90, 62, true, all},    {4608, 1536, false, all}, {3000, 1000, false, all}};
   const bool full = argc == 1;
   if (full) {
