@@ -8,7 +8,6 @@ from typing import Final
 from flask import Response, g, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, Field
 
 from glm_engine.errors import RequestError
@@ -18,11 +17,13 @@ from glm_server.errors import InvalidRequestError
 from glm_server.fanout import Fanout
 from glm_server.lifecycle import Runtime
 from glm_server.openai_schemas import CompletionRequest, CompletionResponse, Model, ModelList
-from glm_server.schemas import ErrorResponse
+from glm_server.schemas import refusals
 from glm_server.state import client_watch, current_state
 
-api = APIBlueprint("openai", __name__, abp_tags=[Tag(name="OpenAI", description="OpenAI's API.")])
-_ERRORS: Final[ResponseDict] = dict.fromkeys(("400", "404", "413", "429", "503"), ErrorResponse)
+api = APIBlueprint(
+    "openai", __name__, abp_tags=[Tag(name="OpenAI", description="OpenAI's API.")], abp_security=[{}, {"key": []}]
+)
+_ERRORS: Final = refusals("404", "413", "429", "503")
 
 
 class ModelPath(BaseModel):
@@ -57,7 +58,7 @@ def completions(body: CompletionRequest) -> Response:
         return response
 
 
-@api.post("/v1/chat/completions", summary="Not served", responses=dict.fromkeys(("400",), ErrorResponse))
+@api.post("/v1/chat/completions", summary="Not served", responses=refusals())
 def chat() -> Response:
     """Always refused: GLM-130B is a base model. It was not trained on turns, so any format of them would be made up."""
     raise InvalidRequestError(
@@ -67,13 +68,13 @@ def chat() -> Response:
     )
 
 
-@api.get("/v1/models", summary="What is served", responses={"200": ModelList, "503": ErrorResponse})
+@api.get("/v1/models", summary="What is served", responses={"200": ModelList, **refusals("503")})
 def models() -> Response:
     """The one model of this server."""
     return jsonify(ModelList(data=[_model(current_state().lifecycle.runtime())]).model_dump())
 
 
-@api.get("/v1/models/<path:model>", summary="One model", responses={"200": Model, "404": ErrorResponse})
+@api.get("/v1/models/<path:model>", summary="One model", responses={"200": Model, **refusals("404", "503")})
 def model(path: ModelPath) -> Response:
     """The model, if it is the one that is served."""
     runtime = current_state().lifecycle.runtime()

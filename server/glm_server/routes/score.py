@@ -9,20 +9,21 @@ import numpy as np
 from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from flask_openapi3.types import ResponseDict
 
 from glm_engine.request import Prompt
 from glm_server.completion_plan import check_model, check_one_blank, read_prompt_ids
 from glm_server.errors import InvalidRequestError
 from glm_server.lifecycle import Runtime
 from glm_server.prompt import parse
-from glm_server.schemas import ErrorResponse
+from glm_server.schemas import refusals
 from glm_server.score_schemas import Score, ScoreRequest, ScoreResponse
 from glm_server.state import client_watch, current_state
 from glm_server.wire import check_text
 
-api = APIBlueprint("score", __name__, abp_tags=[Tag(name="Scoring", description="Log-likelihoods.")])
-_ERRORS: Final[ResponseDict] = dict.fromkeys(("400", "404", "413", "429", "503"), ErrorResponse)
+api = APIBlueprint(
+    "score", __name__, abp_tags=[Tag(name="Scoring", description="Log-likelihoods.")], abp_security=[{}, {"key": []}]
+)
+_ERRORS: Final = refusals("404", "413", "429", "503")
 
 
 @api.post("/v1/score", summary="Log-likelihoods of continuations", responses={"200": ScoreResponse, **_ERRORS})
