@@ -76,9 +76,11 @@ PATH_TOKENIZER: Final = "/tokenizer"
 PATH_ARTIFACTS: Final = "/artifacts"
 PATH_RUN: Final = "/run/glm"
 PATH_CONFIG: Final = "/etc/glm"
+PATH_AUTH: Final = "/etc/glm-auth"
 PATH_TMP: Final = "/tmp"  # noqa: S108 -- a mount in the container, not a file of this machine
 PATH_ARTIFACT_LINK: Final = f"{PATH_RUN}/artifact"
 MODEL_FILE: Final = "model.json"
+KEYS_FILE: Final = "keys"
 
 #: The user and group of the images; volumes are given to the group.
 UID: Final = 10001

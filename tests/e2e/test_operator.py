@@ -3,37 +3,18 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from e2e.kit import operating
 from e2e.kit.cluster import Cluster
 from e2e.kit.images import Built
-from e2e.kit.models import ANSWER_WITHIN_S, sample, sample_volumes, volume
+from e2e.kit.models import ANSWER_WITHIN_S, folder, sample, sample_volumes, volume
 from e2e.kit.operating import ask, reach, reason, status
 from e2e.kit.waiting import eventually
 
 QUESTION = "The capital of Norway is [MASK]."
-
-
-@pytest.fixture(scope="module")
-def _network_for_module(cluster: Cluster) -> Iterator[None]:
-    from e2e.kit.network import network_of
-
-    with network_of(cluster.pid):
-        yield
-
-
-@pytest.fixture(scope="module")
-def system(
-    cluster: Cluster, operator_image: Built, server_image: Built, _network_for_module: None
-) -> Iterator[Cluster]:
-    """The operator, installed by the chart; the handle is on its namespace."""
-    own = operating.install(cluster, operator_image)
-    yield own
-    own.helm("uninstall", operating.RELEASE)
-    own.kubectl("delete", "namespace", own.namespace, "--wait=false")
 
 
 @pytest.fixture
@@ -181,8 +162,6 @@ def test_an_upgrade_moves_no_pod(team: Cluster, system: Cluster, operator_image:
 
 
 def test_an_empty_checkpoint_is_told(team: Cluster, server_image: Built) -> None:
-    from e2e.kit.models import folder
-
     team.apply(*volume(team, "empty", folder(team, "empty")))
     team.apply(sample("demo", server_image, checkpoint={"claim": "empty"}))
     found = reach(team, "demo", "Failed")

@@ -1,6 +1,7 @@
 """The operator as the chart installs it, and what its resources say."""
 
 import json
+import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
@@ -95,8 +96,6 @@ def ask(cluster: Cluster, name: str, text: str) -> str:
 
 def holds(check: Callable[[], bool], *, for_s: float) -> None:
     """Raises AssertionError unless `check()` is true all the time."""
-    import time
-
     end = time.monotonic() + for_s
     while time.monotonic() < end:
         assert check()
