@@ -49,7 +49,7 @@ class MemoryApi:
     def list_all(self, kind: str, namespace: str | None = None, selector: str = "") -> tuple[list[dict[str, Any]], int]:
         self.requests.append(f"list {kind}")
         found = [
-            copy.deepcopy(body)
+            {key: value for key, value in copy.deepcopy(body).items() if key not in ("apiVersion", "kind")}
             for (item, place, _), body in self.objects.items()
             if item == kind and namespace in (None, place) and (not selector or _managed(body))
         ]

@@ -20,18 +20,18 @@ from glm_operator.errors import OperatorError
 
 #: Seconds to connect and to wait for an answer.
 _TIMEOUT: Final = (10, 30)
+#: The same for a log, which is asked of a node that may be away.
+_LOG_TIMEOUT: Final = (5, 5)
 _PAGE: Final = 500
 #: API version and plural of each kind.
 _KINDS: Final = {
-    names.KIND: (names.API_VERSION, names.PLURAL),
-    "Pod": ("v1", "pods"),
+    **names.KINDS,
     "Event": ("v1", "events"),
     "Node": ("v1", "nodes"),
     "StorageClass": ("storage.k8s.io/v1", "storageclasses"),
     "CustomResourceDefinition": ("apiextensions.k8s.io/v1", "customresourcedefinitions"),
     "MutatingWebhookConfiguration": ("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations"),
     "ValidatingWebhookConfiguration": ("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations"),
-    **{kind: (version, names.PLURALS[kind]) for kind, version in names.CHILD_KINDS.items()},
 }
 _CLUSTER_WIDE: Final = frozenset(
     {"Node", "StorageClass", "CustomResourceDefinition"}
@@ -50,6 +50,11 @@ class ClusterError(OperatorError):
     def __init__(self, status: int, message: str) -> None:
         self.status = status
         super().__init__(message)
+
+    @property
+    def namespace_ends(self) -> bool:
+        """Whether the namespace is being deleted, so that nothing can be made in it any more."""
+        return self.status == 403 and "because it is being terminated" in str(self)
 
 
 class Cluster:
@@ -117,7 +122,9 @@ class Cluster:
         query = [("container", container), ("tailLines", str(lines))]
         self._counted("get", "pods/log")
         try:
-            answer = self._dynamic.request("get", path, query_params=query, serialize=False, _request_timeout=_TIMEOUT)
+            answer = self._dynamic.request(
+                "get", path, query_params=query, serialize=False, _request_timeout=_LOG_TIMEOUT
+            )
         except (errors.NotFoundError, errors.BadRequestError):
             return ""
         except (errors.DynamicApiError, client.ApiException, urllib3.exceptions.HTTPError) as error:

@@ -20,7 +20,7 @@ from glm_operator import names
 from glm_operator.cluster import Cluster, ClusterError
 from glm_operator.decide import Policy
 from glm_operator.health import Health, serve
-from glm_operator.reconciler import KINDS, Reconciler
+from glm_operator.reconciler import Reconciler
 from glm_operator.store import Store
 from glm_operator.telemetry import Telemetry
 
@@ -111,10 +111,8 @@ def registry(reconciler: Reconciler) -> kopf.OperatorRegistry:
     """kopf's registry: one handler for each kind."""
     found = kopf.OperatorRegistry()
     kopf.on.login(registry=found)(kopf.login_via_client)
-    versions = {names.KIND: names.API_VERSION, "Pod": "v1", **names.CHILD_KINDS}
-    for kind in KINDS:
-        group, _, version = versions[kind].rpartition("/")
-        plural = {names.KIND: names.PLURAL, "Pod": "pods"}.get(kind) or names.PLURALS[kind]
+    for kind, (api_version, plural) in names.KINDS.items():
+        group, _, version = api_version.rpartition("/")
         told = functools.partial(_told, reconciler, kind)
         kopf.on.event(group, version, plural, id=f"told-{plural}", registry=found)(told)
     return found
@@ -132,6 +130,6 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.connect_timeout, chosen.watching.server_timeout = 10, 300
     chosen.watching.chunk_size = 500
     chosen.queueing.idle_timeout = 1.0  # a task for each object that was told of
-    for plural in ("pods", *names.PLURALS.values()):
+    for _, plural in [names.KINDS["Pod"], *names.CHILD_KINDS.values()]:
         chosen.watching.label_selectors[plural] = names.MANAGED  # not all pods of the cluster
     return chosen

@@ -30,28 +30,19 @@ APP_CONVERT: Final = "glm-convert"
 #: Label selector of all objects that the operator manages.
 MANAGED: Final = f"{LABEL_MANAGED_BY}={MANAGER}"
 
-#: API version of each kind of child, in the order in which children are made.
+#: API version and plural of each kind of child, in the order in which children are made.
 CHILD_KINDS: Final = {
-    "ServiceAccount": "v1",
-    "NetworkPolicy": "networking.k8s.io/v1",
-    "ConfigMap": "v1",
-    "PersistentVolumeClaim": "v1",
-    "Service": "v1",
-    "PodDisruptionBudget": "policy/v1",
-    "Job": "batch/v1",
-    "Deployment": "apps/v1",
+    "ServiceAccount": ("v1", "serviceaccounts"),
+    "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
+    "ConfigMap": ("v1", "configmaps"),
+    "PersistentVolumeClaim": ("v1", "persistentvolumeclaims"),
+    "Service": ("v1", "services"),
+    "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
+    "Job": ("batch/v1", "jobs"),
+    "Deployment": ("apps/v1", "deployments"),
 }
-#: What each kind is called in a URL.
-PLURALS: Final = {
-    "ServiceAccount": "serviceaccounts",
-    "NetworkPolicy": "networkpolicies",
-    "ConfigMap": "configmaps",
-    "PersistentVolumeClaim": "persistentvolumeclaims",
-    "Service": "services",
-    "PodDisruptionBudget": "poddisruptionbudgets",
-    "Job": "jobs",
-    "Deployment": "deployments",
-}
+#: The same of all kinds that are watched: pods are children of children.
+KINDS: Final = {KIND: (API_VERSION, PLURAL), "Pod": ("v1", "pods"), **CHILD_KINDS}
 
 #: Prompts that `glmctl up` sends once the model is ready: a YAML list of texts.
 ANNOTATION_SAMPLE_PROMPTS: Final = f"{GROUP}/sample-prompts"
@@ -85,9 +76,11 @@ PATH_TOKENIZER: Final = "/tokenizer"
 PATH_ARTIFACTS: Final = "/artifacts"
 PATH_RUN: Final = "/run/glm"
 PATH_CONFIG: Final = "/etc/glm"
+PATH_AUTH: Final = "/etc/glm-auth"
 PATH_TMP: Final = "/tmp"  # noqa: S108 -- a mount in the container, not a file of this machine
 PATH_ARTIFACT_LINK: Final = f"{PATH_RUN}/artifact"
 MODEL_FILE: Final = "model.json"
+KEYS_FILE: Final = "keys"
 
 #: The user and group of the images; volumes are given to the group.
 UID: Final = 10001

@@ -24,8 +24,6 @@ from glm_operator.store import Key, Store
 from glm_operator.telemetry import Telemetry
 from glm_operator.workqueue import WorkQueue
 
-#: Kinds that are watched, the resource itself first.
-KINDS: Final = (names.KIND, "Pod", *names.CHILD_KINDS)
 _CONFLICT: Final = 409
 _log = logging.getLogger(__name__)
 
@@ -70,7 +68,7 @@ class Reconciler:
 
     def sync(self) -> None:
         """List all kinds anew: what the watches missed is seen, and every resource that changed is looked at."""
-        for kind in reversed(KINDS):  # resources last, when all that belongs to them is known
+        for kind in reversed(names.KINDS):  # resources last, when all that belongs to them is known
             items: list[dict[str, Any]] = []
             versions = []
             for namespace in self._namespaces:
@@ -111,7 +109,8 @@ class Reconciler:
                 if again_s is not None:
                     self.queue.add(key, again_s)
             except ClusterError as error:
-                _log.warning("%s/%s: %s", *key, error)
+                failed = not error.namespace_ends
+                _log.log(logging.WARNING if failed else logging.INFO, "%s/%s: %s", *key, error)
             except Exception:
                 _log.exception("%s/%s: the reconciliation failed", *key)
             finally:
@@ -131,6 +130,8 @@ class Reconciler:
         before = self._troubles.get(key)
         decision = self._decide(key, resource)
         failure = self._carry_out(resource, decision.steps)
+        if failure is not None and failure.namespace_ends:
+            return None
         if failure is None or failure.status in (0, _CONFLICT):
             self._troubles.pop(key, None)  # nothing that a person could mend
         else:
@@ -147,7 +148,10 @@ class Reconciler:
         known = (resource.get("status") or {}).get("artifact") or {}
         logs: dict[str, Conversion] = {}
         for pod, container in logs_wanted(map(facts, pods), known):
-            logs[pod] = read_log(self._api.log_tail(key[0], pod, container, TAIL))
+            try:
+                logs[pod] = read_log(self._api.log_tail(key[0], pod, container, TAIL))
+            except ClusterError as error:  # a node that is away must not keep us from what matters
+                _log.debug("%s/%s: no log of %s: %s", *key, pod, error)
         return decide(
             Observed(resource, self.store.children(key), pods, self._clock(), logs, self._troubles.get(key)),
             self._policy,

@@ -134,7 +134,8 @@ def _slim(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
     scale = [{"manager": w.get("manager"), "subresource": _SCALE} for w in written if w.get("subresource") == _SCALE]
     if scale:
         meta["managedFields"] = scale
-    slim = {**body, "kind": kind, "metadata": meta}
+    # The items of a list say neither kind nor version.
+    slim = {**body, "apiVersion": names.KINDS[kind][0], "kind": kind, "metadata": meta}
     if kind == "Pod":  # nothing of a pod's spec is looked at
         slim.pop("spec", None)
     return slim

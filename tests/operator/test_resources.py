@@ -57,6 +57,7 @@ def test_pods_pass_the_restricted_pod_security_standard(rendered: list[dict[str,
         "persistentVolumeClaim",
         "emptyDir",
         "configMap",
+        "secret",
         "hostPath",
     }
 

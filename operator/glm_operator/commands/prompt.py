@@ -8,6 +8,7 @@ import click
 
 from glm_operator import names
 from glm_operator.commands.remote import connect, options
+from glm_operator.errors import OperatorError
 from glm_operator.local.probe import body_of
 
 
@@ -23,7 +24,11 @@ def command(name: str, text: str, context: str | None, namespace: str | None) ->
       glmctl prompt quickstart "The capital of Norway is [MASK]."
     """
     target = connect(context, namespace)
-    target.resource(name)
+    if target.resource(name)["spec"].get("auth"):
+        raise OperatorError(
+            f"GLMDeployment {name} wants an API key, which the API server does not pass on;"
+            f" use kubectl port-forward service/{name} {names.API_PORT} and curl -H 'Authorization: Bearer KEY'"
+        )
     path = f"{target.namespace}/services/{name}:{names.PORT_API}/proxy/generate"
     answer = json.loads(target.cluster.through(path, json.loads(body_of(text))))
     click.echo("\n".join(answer["text"]))

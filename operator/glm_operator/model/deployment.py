@@ -11,7 +11,7 @@ from glm_operator import names
 from glm_operator.model.base import Base, Rule
 from glm_operator.model.dimensions import PRESETS, Dimensions, Model, dimension_cel
 from glm_operator.model.storage import _TENSOR_PARALLEL, ArtifactCache, Checkpoint, ObjectName, Precision, Tokenizer
-from glm_operator.model.workload import Gpu, Limits, Pod
+from glm_operator.model.workload import Auth, Gpu, Limits, Pod
 
 _HEADS, _INNER, _HIDDEN, _VOCAB, _CONTEXT = map(
     dimension_cel,
@@ -72,6 +72,8 @@ class Spec(Base):
     first; auto tries surge, and goes on by recreate where the new pod finds no place."""
     limits: Limits = Limits()
     """How much the server takes on at once."""
+    auth: Auth | None = None
+    """Who may use the API; without it, everybody who reaches it."""
     artifact_cache: ArtifactCache = ArtifactCache()
     """Where converted checkpoints are kept."""
     gpu: Gpu | None = None

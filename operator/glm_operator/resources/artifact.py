@@ -53,7 +53,7 @@ def convert_job(deployment: GLMDeployment, template: dict[str, Any]) -> dict[str
     pod["affinity"] = affinity | {"podAffinity": together | {preferred: [*together.get(preferred, []), near]}}
     annotations = {names.ANNOTATION_ARTIFACT: key}
     return {
-        "apiVersion": names.CHILD_KINDS["Job"],
+        "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": meta(deployment, names.convert_job(deployment.name, key)) | {"annotations": annotations},
         "spec": {
