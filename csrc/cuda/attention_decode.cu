@@ -27,8 +27,9 @@ __device__ __forceinline__ void unpack8(float* to, uint4 from) {
 // grid [splits, heads, sequences]
 template <int D>
 __global__ __launch_bounds__(kThreads, 4) void decode_kernel(__half* out, const __half* qkv, const KvLayer kv,
-                                                          const RotaryTable rotary, const PassView pass,
-                                                          const AttentionScratch scratch, int max_splits, int shift) {
+                                                             const RotaryTable rotary, const PassView pass,
+                                                             const AttentionScratch scratch, int max_splits,
+                                                             int shift) {
   constexpr int kLanes = D / 8;               // lanes a token
   constexpr int kGroups = kThreads / kLanes;  // tokens read at once
   constexpr int kPerGroup = (kChunk + kGroups - 1) / kGroups;
