@@ -98,10 +98,7 @@ Weight CudaBackend::load_packed(const Weight& source, bool paired) {
   if (source.scale) packed.scale = load_vector(source.scale, source.rows).as<const __half>();
   if (!loader_) loader_ = std::make_unique<WeightLoader>(device_);
   loader_->load(data, packed, source.data, stream_);
-  // Matrices are used in the order in which they are loaded, the first again after the last.
   weights_.push_back(packed);
-  if (weights_.size() > 1) weights_[weights_.size() - 2].next = &weights_.back();
-  weights_.back().next = &weights_.front();
   return {source.dtype, source.rows, source.cols, &weights_.back(), nullptr};
 }
 

@@ -57,11 +57,6 @@ __device__ __forceinline__ void bulk_copy(void* to, const void* from, int bytes,
       : "memory");
 }
 
-// Asks for bytes into the L2 cache, a multiple of 16; nobody waits for them.
-__device__ __forceinline__ void bulk_prefetch(const void* from, int bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0],%1;" ::"l"(from), "r"(bytes) : "memory");
-}
-
 // The box of `map` at (x, y) = (column, row).
 __device__ __forceinline__ void tensor_copy(void* to, const CUtensorMap* map, int x, int y, uint64_t* barrier) {
   asm volatile(

@@ -30,19 +30,10 @@ struct Shape {
   static_assert(kStages >= 3 && kStages * 16 <= 256);
 };
 
-// The weights of the next matmul: enough to find where each block begins in them.
-struct Next {
-  const uint8_t* data;
-  int row_blocks;
-  int row_bytes;   // of a group of 64 rows
-  int step_bytes;  // of the part of such a group in a stage
-};
-
 template <int Bits, int Tokens>
 __global__ __launch_bounds__(384, 1) void batch_kernel(const uint8_t* __restrict__ weights,
                                                        const __grid_constant__ CUtensorMap x, const Output o,
-                                                       int row_blocks, int kblocks, Next next, float* partials,
-                                                       unsigned* flags) {
+                                                       int row_blocks, int kblocks, float* partials, unsigned* flags) {
 #if __CUDA_ARCH_FEAT_SM90_ALL
   using S = Shape<Bits, Tokens>;
   constexpr int kStages = S::kStages, kStageBlocks = S::kStageBlocks, kSums = Tokens / 2;
@@ -100,20 +91,6 @@ __global__ __launch_bounds__(384, 1) void batch_kernel(const uint8_t* __restrict
         if (++slot == kStages) {
           slot = 0;
           phase ^= 1;
-        }
-      }
-      if (next.data) {  // the memory would rest until the next kernel's first load
-        const int steps = next.row_bytes / next.step_bytes;
-        const long long units = static_cast<long long>(next.row_blocks) * steps;
-        const int first = static_cast<int>(units * block / blocks),
-                  last = static_cast<int>(units * (block + 1) / blocks);
-        for (int u = first; u < min(last, first + kStages); ++u) {
-          const int group = u / steps;
-          for (int r = 0; r < 4; ++r) {
-            bulk_prefetch(next.data + static_cast<size_t>(group * 4 + r) * next.row_bytes +
-                              static_cast<size_t>(u - group * steps) * next.step_bytes,
-                          next.step_bytes);
-          }
         }
       }
     }
@@ -219,14 +196,6 @@ __global__ __launch_bounds__(384, 1) void batch_kernel(const uint8_t* __restrict
 #endif
 }
 
-// As Shape<bits, Tokens> has it for the next matrix's precision.
-template <int Tokens>
-Next next_of(const PackedWeight* w) {
-  if (!w) return {};
-  const int stage_blocks = Tokens <= 32 ? 16 / w->bits : (w->bits == 4 ? 2 : 1);
-  return {w->data, w->packed_rows() / kRows, w->kblocks() * 512 * w->bits, stage_blocks * 512 * w->bits};
-}
-
 template <int Bits, int Tokens>
 void run(const MatmulContext& context, const PackedWeight& w, const Matmul& m) {
   static_assert(kTiles * Tokens / 2 * 256 <= static_cast<int>(MatmulContext::kPartialFloats));
@@ -234,7 +203,7 @@ void run(const MatmulContext& context, const PackedWeight& w, const Matmul& m) {
   const Launch how{dim3(static_cast<unsigned>(context.multiprocessors)), dim3(384), Shape<Bits, Tokens>::kShared,
                    context.stream, true};
   launch(how, batch_kernel<Bits, Tokens>, w.data, x, output_of(w, m), w.packed_rows() / kRows, w.kblocks(),
-         next_of<Tokens>(w.next), context.partials, context.flags);
+         context.partials, context.flags);
 }
 
 template <int Bits>

@@ -65,17 +65,10 @@ constexpr int fixed_bytes(int padded_cols) {
   }
 }
 
-// The weights of the next matmul, in units.
-struct Next {
-  const uint8_t* data;
-  int units;
-};
-
 template <int Bits>
 __global__ __launch_bounds__(kWarps * 32 + 32) void single_kernel(const uint8_t* __restrict__ weights, const __half* x,
                                                                   const Output o, int cols, int groups, int kblocks,
-                                                                  int stages, Next next, float* partials,
-                                                                  unsigned* flags) {
+                                                                  int stages, float* partials, unsigned* flags) {
 #if __CUDA_ARCH__ == 900
   constexpr int kUnitBlocks = 32 / Bits;   // blocks of 64 columns in a unit
   constexpr int kTiles = kUnitBlocks / 2;  // 16x64 tiles of a warp in a unit
@@ -111,14 +104,6 @@ __global__ __launch_bounds__(kWarps * 32 + 32) void single_kernel(const uint8_t*
         if (++slot == stages) {
           slot = 0;
           phase ^= 1;
-        }
-      }
-      // Between the last load of this kernel and the first of the next the memory would rest.
-      if (next.data) {
-        const int first = static_cast<int>(static_cast<long long>(next.units) * block / blocks);
-        const int last = static_cast<int>(static_cast<long long>(next.units) * (block + 1) / blocks);
-        for (int u = first; u < min(last, first + stages); ++u) {
-          bulk_prefetch(next.data + static_cast<size_t>(u) * kUnit, kUnit);
         }
       }
     }
@@ -226,10 +211,9 @@ bool run(const MatmulContext& context, const PackedWeight& w, const Matmul& m) {
   const int fixed = fixed_bytes<Bits>(w.packed_cols());
   const int stages = std::min(kMaxStages, (kSharedLimit - fixed) / kUnit);
   if (stages < 3) return false;
-  const Next next{w.next ? w.next->data : nullptr, w.next ? static_cast<int>(w.next->packed_bytes() / kUnit) : 0};
   const Launch how{dim3(static_cast<unsigned>(context.multiprocessors)), dim3(kWarps * 32 + 32),
                    static_cast<size_t>(fixed + stages * kUnit), context.stream, true};
-  launch(how, single_kernel<Bits>, w.data, m.x, output_of(w, m), w.cols, w.groups(), w.kblocks(), stages, next,
+  launch(how, single_kernel<Bits>, w.data, m.x, output_of(w, m), w.cols, w.groups(), w.kblocks(), stages,
          context.partials, context.flags);
   return true;
 }

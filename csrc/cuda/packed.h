@@ -28,8 +28,6 @@ struct PackedWeight {
   bool paired = false;
   const uint8_t* data = nullptr;  // device memory, packed_bytes()
   const __half* scale = nullptr;  // [rows] in the matrix's order; null: 1
-  // The matrix that is used after this one: its first bytes are asked into the L2 cache while this one ends.
-  const PackedWeight* next = nullptr;
 
   int outputs() const { return paired ? rows / 2 : rows; }
   int packed_rows() const {

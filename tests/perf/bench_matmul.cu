@@ -129,16 +129,6 @@ int main(int argc, char** argv) try {
       }
     }
     GLM_CUDA_CHECK(cudaDeviceSynchronize());
-    // `only`: one of the four matrices of every layer, else all; each knows what follows it, as in the engine.
-    auto link = [&](int only) {
-      std::vector<PackedWeight*> order;
-      for (Layer& layer : model) {
-        for (int k = 0; k < 4; ++k) {
-          if (only < 0 || only == k) order.push_back(&layer.matrices[k]);
-        }
-      }
-      for (size_t i = 0; i < order.size(); ++i) order[i]->next = order[(i + 1) % order.size()];
-    };
     auto layer_pass = [&](int tokens, MatmulKernel kernel, int only) {
       for (const Layer& layer : model) {
         for (int k = 0; k < 4; ++k) {
@@ -152,7 +142,6 @@ int main(int argc, char** argv) try {
         {1, MatmulKernel::single}, {1, MatmulKernel::batch},  {2, MatmulKernel::batch}, {8, MatmulKernel::batch},
         {16, MatmulKernel::batch}, {32, MatmulKernel::batch}, {64, MatmulKernel::batch}};
     for (const auto& [tokens, kernel] : settings) {
-      link(-1);
       const float ms = timer.graph([&] { layer_pass(tokens, kernel, -1); }, 9);
       std::printf(
           "{\"bits\": %d, \"tp\": %d, \"tokens\": %d, \"kernel\": \"%s\", \"ms_70_layers\": %.3f, \"tb_s\": %.3f, "
@@ -160,7 +149,6 @@ int main(int argc, char** argv) try {
           bits, tp, tokens, kernel == MatmulKernel::single ? "single" : "batch", ms * 70 / layers, bytes / ms / 1e9,
           bytes / ms / 1e9 / read);
       for (int k = 0; k < 4; ++k) {
-        link(k);
         const float one = timer.graph([&] { layer_pass(tokens, kernel, k); }, 5);
         std::printf(", \"%s_tb_s\": %.3f", kNames[k],
                     static_cast<double>(model[0].matrices[k].packed_bytes()) * layers / one / 1e9);

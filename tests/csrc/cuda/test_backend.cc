@@ -66,9 +66,13 @@ struct Pair {
     std::copy(values.begin(), values.end(), t.cpu.as<float>());
     const std::vector<Half> halves = to_halves(values);
     GLM_CUDA_CHECK(cudaMemcpy(t.gpu.data, halves.data(), halves.size() * 2, cudaMemcpyHostToDevice));
+    settle();
   }
+  // The test's copies run in the legacy stream, which the backend's own does not wait for.
+  void settle() { GLM_CUDA_CHECK(cudaDeviceSynchronize()); }
   void poison(Tensors& t) {
     GLM_CUDA_CHECK(cudaMemset(t.gpu.data, 0xff, static_cast<size_t>(bytes_of(t.gpu.dtype, t.gpu.rows * t.gpu.cols))));
+    settle();
   }
   Tensors vector(const std::vector<float>& values) {
     const std::vector<Half> halves = to_halves(values);
@@ -318,6 +322,7 @@ void test_sample(int vocab, float spread) {
   const Tensor host{logits.data(), DType::f32, settings, vocab};
   const Tensor device = p.gpu->allocate(DType::f32, settings, vocab);
   GLM_CUDA_CHECK(cudaMemcpy(device.data, logits.data(), logits.size() * 4, cudaMemcpyHostToDevice));
+  p.settle();
   std::vector<SampleResult> want(rows.size()), got(rows.size()), again(rows.size());
   p.cpu->sample(rows, host, want);
   p.gpu->sample(rows, device, got);
@@ -340,6 +345,7 @@ void test_sample(int vocab, float spread) {
   // Ties: every logit equal.
   std::fill(logits.begin(), logits.end(), 0.5f);
   GLM_CUDA_CHECK(cudaMemcpy(device.data, logits.data(), logits.size() * 4, cudaMemcpyHostToDevice));
+  p.settle();
   p.cpu->sample(rows, host, want);
   p.gpu->sample(rows, device, got);
   for (size_t i = 0; i < 11; ++i) {
@@ -353,6 +359,7 @@ void test_sample(int vocab, float spread) {
   logits[5] = NAN;
   logits[static_cast<size_t>(vocab) + 2] = INFINITY;
   GLM_CUDA_CHECK(cudaMemcpy(device.data, logits.data(), logits.size() * 4, cudaMemcpyHostToDevice));
+  p.settle();
   p.gpu->sample(rows, device, got);
   for (size_t i = 0; i < rows.size(); ++i) {
     report(concat("sample finite ", vocab, " ", i), got[i].finite == (rows[i].logits_row > 1), "wrong");
