@@ -136,10 +136,14 @@ def _resources(deployment: GLMDeployment) -> dict[str, Any]:
     spec = deployment.spec
     memory = mebibytes(sizes(spec).host)
     given = spec.pod.resources
-    requests: dict[str, Any] = {"cpu": str(spec.tensor_parallel_size), "memory": memory} | (given.requests or {})
+    computed = {"cpu": str(spec.tensor_parallel_size), "memory": memory}
     limits: dict[str, Any] = {"memory": memory} | (given.limits or {})
+    for name, most in (given.limits or {}).items():
+        if name in computed and to_number(str(most)) < to_number(computed[name]):
+            computed[name] = str(most)  # a request above its limit is refused
+    requests: dict[str, Any] = computed | (given.requests or {})
     if "memory" not in (given.limits or {}) and to_number(str(requests["memory"])) > to_number(limits["memory"]):
-        limits["memory"] = requests["memory"]  # a request above its limit is refused
+        limits["memory"] = requests["memory"]
     if spec.backend == "cuda":
         resource = spec.gpu.resource if spec.gpu is not None else "nvidia.com/gpu"
         limits[resource] = str(spec.tensor_parallel_size)
