@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import kopf
+from kopf._core.engines import peering  # where the type of `identity` is, which kopf does not export
 
 from glm_operator import names
 from glm_operator.cluster import Cluster, ClusterError
@@ -72,6 +73,7 @@ async def _operate(reconciler: Reconciler, health: Health, options: Options) -> 
         clusterwide=not options.namespaces,
         namespaces=options.namespaces,
         standalone=True,
+        identity=peering.Identity(names.MANAGER),  # kopf would ask the system for the user's name; an image has none
         stop_flag=stop,
     )
     try:
@@ -125,6 +127,7 @@ async def _told(reconciler: Reconciler, kind: str, event: Mapping[str, Any], **_
 def settings() -> kopf.OperatorSettings:
     """kopf's settings, with the reason of each that is not its default."""
     chosen = kopf.OperatorSettings()
+    chosen.scanning.disabled = True  # of new namespaces and CRDs: it would need more rights; ours are there by now
     chosen.posting.enabled = False  # events are ours, and of transitions only
     chosen.networking.connect_timeout, chosen.networking.request_timeout = 10, 60  # no limit, five minutes
     chosen.watching.connect_timeout, chosen.watching.server_timeout = 10, 300
