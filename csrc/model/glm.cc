@@ -28,7 +28,7 @@ Glm::Glm(const ModelConfig& config, const EngineConfig& engine, const ShardFile&
     layer.dense_bias = vector(at + "attention.dense.bias", h);
     layer.post_gamma = vector(at + "post_attention_layernorm.weight", h);
     layer.post_beta = vector(at + "post_attention_layernorm.bias", h);
-    layer.up = matrix(at + "mlp.dense_h_to_4h.weight", 2 * inner, h);
+    layer.up = backend.load_geglu(shard.weight(at + "mlp.dense_h_to_4h.weight", 2 * inner, h));
     layer.up_bias = vector(at + "mlp.dense_h_to_4h.bias", 2 * inner);
     layer.down = matrix(at + "mlp.dense_4h_to_h.weight", h, inner);
     layer.down_bias = vector(at + "mlp.dense_4h_to_h.bias", h);
@@ -49,7 +49,7 @@ Glm::Glm(const ModelConfig& config, const EngineConfig& engine, const ShardFile&
   // Logit rows of a step: one a running sequence, and one more a finished prompt of the prefill pass.
   max_logit_rows_ = 2 * engine.max_batch_size;
   logit_hidden_ = backend.allocate(backend.activation_dtype(), max_logit_rows_, h);
-  rank_logits_ = backend.allocate(DType::f32, max_logit_rows_, vocab);
+  if (n > 1) rank_logits_ = backend.allocate(DType::f32, max_logit_rows_, vocab);
   if (comm.rank() == 0) all_logits_ = backend.allocate(DType::f32, max_logit_rows_, config.vocab_size);
   backend.allocate_kv(config.num_layers, config.num_heads / static_cast<int>(n), config.head_dim(), engine.blocks(),
                       engine.block_size, config.max_sequence_length);
@@ -89,10 +89,15 @@ void Glm::forward(const Pass& pass) {
 
 Tensor Glm::head(int64_t first, int64_t count, int64_t at) {
   GLM_CHECK(at + count <= max_logit_rows_, "a step wants ", at + count, " rows of logits, at most ", max_logit_rows_);
-  const Tensor picked = logit_hidden_.head(count), local = rank_logits_.head(count);
-  backend_.gather_logit_rows(picked, normed_, first);
-  backend_.linear(local, picked, embedding_, {});
+  const Tensor picked = logit_hidden_.head(count);
   const Tensor all = comm_.rank() == 0 ? all_logits_.slice(at, count) : Tensor{};
+  backend_.gather_logit_rows(picked, normed_, first);
+  if (comm_.size() == 1) {  // this rank's columns are all of them
+    backend_.linear(all, picked, embedding_, {});
+    return all;
+  }
+  const Tensor local = rank_logits_.head(count);
+  backend_.linear(local, picked, embedding_, {});
   comm_.gather_columns(all, local);
   return all;
 }

@@ -25,6 +25,8 @@ class Backend {
   // A weight from host memory [rows, cols] (`source.data` stays mapped while the backend lives), in the form that this
   // backend's kernels read. `source.scale` is set where dtype is i8 or i4.
   virtual Weight load(const Weight& source) = 0;
+  // The same for a weight that geglu_linear will read; a backend may pair its halves' rows.
+  virtual Weight load_geglu(const Weight& source) { return load(source); }
   // A vector (bias, LayerNorm parameter) of `count` fp16 values from host memory.
   virtual Tensor load_vector(const Half* source, int64_t count) = 0;
   // KV cache: num_blocks blocks of block_size tokens for every layer, `heads` heads of this rank.
@@ -62,5 +64,7 @@ class Backend {
 };
 
 std::unique_ptr<Backend> make_cpu_backend();
+// The backend on GPU `device`; throws where this build or this machine has none.
+std::unique_ptr<Backend> make_cuda_backend(int device);
 
 }  // namespace glm

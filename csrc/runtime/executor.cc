@@ -13,9 +13,15 @@ struct Executor::Rank {
 
 namespace {
 
-std::unique_ptr<Backend> make_backend(const std::string& kind) {
+std::unique_ptr<Backend> make_backend(const std::string& kind, int rank) {
   if (kind == "cpu") return make_cpu_backend();
+#ifdef GLM_CUDA
+  if (kind == "cuda") return make_cuda_backend(rank);
+  throw Error(concat("backend: cpu or cuda; got ", kind));
+#else
+  (void)rank;
   throw Error(concat("backend: this build has cpu; got ", kind));
+#endif
 }
 
 }  // namespace
@@ -36,7 +42,7 @@ Executor::Executor(const ModelConfig& model, const EngineConfig& engine, const s
   try {
     run_on_all([&](Rank& rank) {
       const ShardSource& source = shards[static_cast<size_t>(rank.comm->rank())];
-      rank.backend = make_backend(backend);
+      rank.backend = make_backend(backend, rank.comm->rank());
       rank.shard = std::make_unique<ShardFile>(source.path, source.tensors);
       rank.model = std::make_unique<Glm>(model_, engine, *rank.shard, *rank.backend, *rank.comm);
     });

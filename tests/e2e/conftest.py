@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.kit import images, prerequisites
+from e2e.kit import images, operating, prerequisites
 from e2e.kit.cluster import SCRIPTS, Cluster, Paths, scripts_env
 from e2e.kit.lifetime import shared_cluster
 from e2e.kit.loading import load
@@ -100,6 +100,17 @@ def server_image(cluster: Cluster, note: Callable[[str], None]) -> images.Built:
 def operator_image(cluster: Cluster, note: Callable[[str], None]) -> images.Built:
     """The operator's image of this checkout, known to the node."""
     return _image(images.OPERATOR, cluster, note)
+
+
+@pytest.fixture(scope="session")
+def system(cluster: Cluster, operator_image: images.Built) -> Iterator[Cluster]:
+    """The operator, installed by the chart; the handle is on its namespace."""
+    with network_of(cluster.pid):
+        own = operating.install(cluster, operator_image)
+    yield own
+    with network_of(cluster.pid):
+        own.helm("uninstall", operating.RELEASE)
+        own.kubectl("delete", "namespace", own.namespace, "--wait=false")
 
 
 @pytest.fixture
