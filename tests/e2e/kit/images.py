@@ -65,11 +65,15 @@ class Built:
 
 @contextmanager
 def alone(run: str) -> Iterator[None]:
-    """Waits for other test runs that use the images' cache, so that none takes away what another is about to load."""
+    """Waits for other test runs that use the images' cache, so that none takes away what another is about to load.
+
+    Programs started inside inherit the lock: the build of a test run that was killed holds it until it ends.
+    """
     images = Paths.of(run).images
     images.mkdir(parents=True, exist_ok=True)
     with (images / "build.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
+        os.set_inheritable(held.fileno(), True)
         yield
 
 
@@ -127,5 +131,6 @@ def _run(script: str, run: str, *args: str) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        close_fds=False,  # see `alone`
     )
     assert done.returncode == 0, f"{script} {' '.join(args)}: exit status {done.returncode}\n{done.stdout[-8000:]}"
