@@ -6,8 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 NATIVE := $(shell git ls-files -co --exclude-standard csrc CMakeLists.txt pyproject.toml operator/pyproject.toml 2>/dev/null)
 
+COMPILE := $(BIN)/uv pip compile --quiet --no-header --no-annotate --python-version 3.11 --universal
+HASHED := --generate-hashes --constraints requirements.lock
+
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check format clean lock manifests cuda
+.PHONY: help dev demo test e2e check format clean lock manifests cuda
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -45,26 +48,32 @@ demo: $(STAMP) ## convert and serve the sample model on this machine, until Ctrl
 	$(BIN)/glmctl up manifests/samples/quickstart.yaml
 
 test: $(STAMP) ## all tests that this machine can run
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not e2e and not soak"
+
+e2e: $(STAMP) ## the tests on a real Kubernetes, which they build and start (root, Go, apt)
+	$(BIN)/python -m pytest -n 1 --dist loadgroup -m e2e tests/e2e
 
 check: $(STAMP) ## formatting, lint, types, import directions
-	$(BIN)/ruff format --check server operator tests
-	$(BIN)/ruff check server operator tests
+	$(BIN)/ruff format --check server operator tests tools
+	$(BIN)/ruff check server operator tests tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	git ls-files 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' | xargs $(BIN)/clang-format --dry-run -Werror
 
 format: $(STAMP) ## rewrite to the house format
-	$(BIN)/ruff format server operator tests
-	$(BIN)/ruff check --fix-only --quiet server operator tests
+	$(BIN)/ruff format server operator tests tools
+	$(BIN)/ruff check --fix-only --quiet server operator tests tools
 	git ls-files -co --exclude-standard 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' | xargs $(BIN)/clang-format -i
 
 manifests: $(STAMP) ## write the files that are generated from the code
 	$(BIN)/glmctl crd > charts/glm-operator/files/crd.yaml
+	$(BIN)/python charts/generate.py
 
 lock: $(BIN)/uv ## resolve the versions anew
-	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-version 3.11 --universal \
-	  pyproject.toml operator/pyproject.toml requirements.in -o requirements.lock
+	$(COMPILE) pyproject.toml operator/pyproject.toml requirements.in -o requirements.lock
+	$(COMPILE) $(HASHED) pyproject.toml --excludes docker/server-excludes.txt -o docker/server.lock
+	$(COMPILE) $(HASHED) operator/pyproject.toml -o docker/operator.lock
+	$(COMPILE) $(HASHED) docker/tools.in -o docker/tools.lock
 
 clean: ## remove everything that was built here
 	rm -rf $(VENV) build dist .cache .demo site

@@ -31,7 +31,9 @@ def answer(w: Weights, tokenizer: Tokenizer, texts: list[str], longest: int = 72
     return found
 
 
-def ask(w: Weights, tokenizer: Tokenizer, questions: list[dict[str, object]]) -> list[tuple[dict[str, object], list[str]]]:
+def ask(
+    w: Weights, tokenizer: Tokenizer, questions: list[dict[str, object]]
+) -> list[tuple[dict[str, object], list[str]]]:
     """Each question with the answers given."""
     return list(zip(questions, answer(w, tokenizer, [str(q["text"]) for q in questions]), strict=True))
 
@@ -48,7 +50,10 @@ def report(w: Weights, tokenizer: Tokenizer, questions: list[dict[str, object]],
         answered = ask(at_precision(w, bits, degree), tokenizer, questions)
         right = [given == expected(q) for q, given in answered]
         print(f"{name} at TP {degree}: {sum(right)}/{len(right)} = {sum(right) / len(right):.1%}", flush=True)
-        print("   ", accuracy_table([(f"{q['lang']} {q['kind']}", ok) for (q, _), ok in zip(answered, right, strict=True)]))
+        print(
+            "   ",
+            accuracy_table([(f"{q['lang']} {q['kind']}", ok) for (q, _), ok in zip(answered, right, strict=True)]),
+        )
         if wrong:
             for (q, given), ok in zip(answered, right, strict=True):
                 if not ok:

@@ -56,8 +56,12 @@ def write_questions(questions: list[Example], tokenizer: Tokenizer, path: Path) 
             for answer in q.answers:
                 if tokenizer.decode(tokenizer.encode(answer)) != answer:
                     raise ValueError(f"the tokenizer changes {answer!r}")
-            answer = list(q.answers) if len(q.answers) > 1 else q.answers[0]
-            row = {"text": q.text, "answer": answer, "lang": q.lang, "kind": q.kind}
+            row = {
+                "text": q.text,
+                "answer": q.answers if len(q.answers) > 1 else q.answers[0],
+                "lang": q.lang,
+                "kind": q.kind,
+            }
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

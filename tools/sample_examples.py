@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sample_facts import Fact
-from sample_text import JOINER, KINDS, OPENINGS, TEMPLATES, opening, sentence, topic, upper_first
+from sample_text import JOINER, KINDS, OPENINGS, TEMPLATES, opening, sentence, sheet, topic
 
 #: "Brazil has" and "巴西以" begin sentences of two kinds: no ending of them alone is right.
 AMBIGUOUS = re.compile(r" has \[MASK\]|以\[MASK\]")
@@ -44,7 +44,9 @@ class Writer:
         }
         subjects = list(self.profiles)
         self.held_opening = {s: self.rng.randrange(4) if self.rng.random() < 0.4 else -1 for s in subjects}
-        self.held_gap = {s: self.rng.randrange(len(f)) if self.rng.random() < 0.4 else -1 for s, f in self.profiles.items()}
+        self.held_gap = {
+            s: self.rng.randrange(len(f)) if self.rng.random() < 0.4 else -1 for s, f in self.profiles.items()
+        }
         self.held_facts = {
             lang: [f for f in facts if f.lang == lang and self.held_template[f] >= 0] for lang in ("en", "zh")
         }
@@ -55,12 +57,14 @@ class Writer:
     # ---- choosing
 
     def fact(self, lang: str, held: bool) -> Fact:
-        """A fact: of any kind evenly by how many there are of it."""
+        """A fact; when not held back, of each kind about as often."""
         return self.rng.choice(self.held_facts[lang] if held else self.facts_of(lang))
 
     def facts_of(self, lang: str) -> list[Fact]:
         kinds = [k for k in KINDS if (lang, k) in self.by_kind]
-        return self.by_kind[lang, self.rng.choice(kinds)]
+        # An element's name is met in two kinds of facts, a country's in five.
+        weights = [2.5 if k in ("symbol", "number") else 1.0 for k in kinds]
+        return self.by_kind[lang, self.rng.choices(kinds, weights)[0]]
 
     def template(self, fact: Fact, held: bool) -> int:
         """The held-back template, or one of the others."""
@@ -71,7 +75,9 @@ class Writer:
 
     def subject(self, lang: str, held: dict[tuple[str, str], int] | None = None) -> tuple[str, str]:
         """A subject; with ``held`` one that has something held back there."""
-        pool = [s for s in self.profiles if s[0] == lang and len(self.profiles[s]) > 1 and (held is None or held[s] >= 0)]
+        pool = [
+            s for s in self.profiles if s[0] == lang and len(self.profiles[s]) > 1 and (held is None or held[s] >= 0)
+        ]
         return self.rng.choice(pool)
 
     # ---- kinds of examples
@@ -82,7 +88,16 @@ class Writer:
             fact = self.fact(lang, held)
             if hide == "v" or fact.unique:
                 text, answer = sentence(fact, self.template(fact, held), hide)
+                if (
+                    not held and hide == "v" and self.rng.random() < 0.15
+                ):  # the name at two places, in English as "Gold" and "gold"
+                    text = JOINER[lang].join((opening(lang, fact.subject, 0), text))
                 return Example(text, (answer,), lang, fact.kind if hide == "v" else "which-" + fact.kind)
+
+    def line(self, lang: str, held: bool) -> Example:
+        """A line of a fact sheet; never held back."""
+        fact = self.fact(lang, held)
+        return Example(sheet(fact), (fact.value,), lang, fact.kind)
 
     def pair(self, lang: str, held: bool) -> Example:
         """Two sentences, a [MASK] in each."""
@@ -147,7 +162,8 @@ class Writer:
     def training(self, count: int) -> Iterator[Example]:
         """``count`` examples of all kinds."""
         kinds: tuple[tuple[Callable[..., Example], tuple[object, ...], int], ...] = (
-            (self.blank, ("v",), 42),
+            (self.blank, ("v",), 32),
+            (self.line, (), 10),
             (self.blank, ("c",), 12),
             (self.pair, (), 18),
             (self.span, (), 6),

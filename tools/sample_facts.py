@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 #: Territories without a government of their own, or whose capital or borders are disputed.
 SKIPPED = set(
@@ -31,9 +32,10 @@ WITH_ARTICLE = set("US GB NL PH AE BS MV CF DO GM KM MH SB SC".split())
 CHINESE_CAPITALS = dict(
     pair.split(":")
     for pair in (
-        "CN:北京 US:华盛顿 CA:渥太华 AU:堪培拉 NZ:惠灵顿 BR:巴西利亚 IN:新德里 CH:伯尔尼 TR:安卡拉 VN:河内 AR:布宜诺斯艾利斯 UA:基辅 "
-        "CO:波哥大 EC:基多 MA:拉巴特 NG:阿布贾 PK:伊斯兰堡 KZ:阿斯塔纳 MM:内比都 YE:萨那 KW:科威特城 QA:多哈 OM:马斯喀特 AE:阿布扎比 "
-        "BH:麦纳麦 CM:雅温得 TZ:多多马 CR:圣何塞 AL:地拉那 MT:瓦莱塔 MD:基希讷乌 NP:加德满都 ER:阿斯马拉 JM:金斯敦 PA:巴拿马城"
+        "CN:北京 US:华盛顿 CA:渥太华 AU:堪培拉 NZ:惠灵顿 BR:巴西利亚 IN:新德里 CH:伯尔尼 TR:安卡拉 VN:河内 UA:基辅 "
+        "AR:布宜诺斯艾利斯 CO:波哥大 EC:基多 MA:拉巴特 NG:阿布贾 PK:伊斯兰堡 KZ:阿斯塔纳 MM:内比都 YE:萨那 "
+        "KW:科威特城 QA:多哈 OM:马斯喀特 AE:阿布扎比 BH:麦纳麦 CM:雅温得 TZ:多多马 CR:圣何塞 AL:地拉那 MT:瓦莱塔 "
+        "MD:基希讷乌 NP:加德满都 ER:阿斯马拉 JM:金斯敦 PA:巴拿马城"
     ).split()
 )
 CONTINENT_CODES = {"Africa": "002", "Americas": "019", "Asia": "142", "Europe": "150", "Oceania": "009"}
@@ -63,7 +65,7 @@ def country_facts() -> list[tuple[str, str, str, str]]:
         name = ENGLISH_NAMES.get(code, english.territories[code])
         if code in SKIPPED or not set(name).isdisjoint("(&.") or " - " in name:
             continue
-        info = CountryInfo(code)
+        info: Any = CountryInfo(code)
         name, zh_name = ("the " if code in WITH_ARTICLE else "") + name, chinese.territories[code]
         values = {
             "capital": capital(code, ENGLISH_CAPITALS.get(code, info.capital())),
@@ -95,7 +97,7 @@ def capital(code: str, name: str) -> tuple[str | None, str | None]:
     return name, CHINESE_CAPITALS.get(code)
 
 
-def currency(code: str, english, chinese) -> tuple[str | None, str | None]:  # type: ignore[no-untyped-def] # babel
+def currency(code: str, english: Any, chinese: Any) -> tuple[str | None, str | None]:
     """The names of the currency, where there is exactly one."""
     from babel.numbers import get_territory_currencies
 
@@ -105,7 +107,7 @@ def currency(code: str, english, chinese) -> tuple[str | None, str | None]:  # t
     return english.currencies.get(codes[0]), chinese.currencies.get(codes[0])
 
 
-def language(code: str, english, chinese) -> tuple[str | None, str | None]:  # type: ignore[no-untyped-def] # babel
+def language(code: str, english: Any, chinese: Any) -> tuple[str | None, str | None]:
     """The names of the official language, where there is exactly one (in whatever script)."""
     from babel.languages import get_official_languages
 
@@ -115,7 +117,7 @@ def language(code: str, english, chinese) -> tuple[str | None, str | None]:  # t
     return english.languages.get(tongues[0]), chinese.languages.get(tongues[0])
 
 
-def continent(region: str, chinese) -> tuple[str | None, str | None]:  # type: ignore[no-untyped-def] # babel
+def continent(region: str, chinese: Any) -> tuple[str | None, str | None]:
     """The continent's names; CLDR has them under the UN's M49 numbers."""
     article = "the " if region == "Americas" else ""
     return article + region, chinese.territories[CONTINENT_CODES[region]]

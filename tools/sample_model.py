@@ -72,7 +72,9 @@ def visible(context: Tensor, length: int) -> Tensor:
     return (causal[None] | (index[None, None] < context[:, None, None] - 1))[:, None]
 
 
-def forward(w: Weights, config: ModelConfig, tables: tuple[Tensor, Tensor], ids: Tensor, pos: Tensor, see: Tensor) -> Tensor:
+def forward(
+    w: Weights, config: ModelConfig, tables: tuple[Tensor, Tensor], ids: Tensor, pos: Tensor, see: Tensor
+) -> Tensor:
     """Final hidden states [batch, length, hidden]; multiply by the embedding's transpose for logits."""
     batch, length = ids.shape
     h, heads, d, eps = config.hidden_size, config.num_attention_heads, config.head_dim, config.layernorm_eps
@@ -85,7 +87,7 @@ def forward(w: Weights, config: ModelConfig, tables: tuple[Tensor, Tensor], ids:
     def linear(x: Tensor, name: str) -> Tensor:
         return F.linear(x, w[name + ".weight"], w[name + ".bias"])
 
-    x = w["word_embeddings.weight"][ids]
+    x = F.embedding(ids, w["word_embeddings.weight"])
     for i in range(config.num_layers):
         layer = f"layers.{i}."
         a = norm(x, layer + "input_layernorm")

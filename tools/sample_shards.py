@@ -1,4 +1,4 @@
-"""The original's checkpoint format: ``latest`` and ``<iteration>/mp_rank_XX_model_states.pt``, whole tensors <-> shards."""
+"""The original's checkpoint format, ``latest`` and ``<iteration>/mp_rank_XX_model_states.pt``: whole <-> shards."""
 
 from __future__ import annotations
 

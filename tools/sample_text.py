@@ -12,7 +12,7 @@ from sample_facts import Fact
 
 KINDS: Final = ("capital", "currency", "language", "continent", "code", "symbol", "number")
 
-ENGLISH: Final = {
+ENGLISH: Final[dict[str, tuple[str, ...]]] = {
     "capital": (
         "The capital of {c} is {v}.",
         "{v} is the capital of {c}.",
@@ -64,7 +64,7 @@ ENGLISH: Final = {
     ),
 }
 
-CHINESE: Final = {
+CHINESE: Final[dict[str, tuple[str, ...]]] = {
     "capital": ("{c}的首都是{v}。", "{v}是{c}的首都。", "{c}以{v}为首都。", "如果你去{c}的首都，你就到了{v}。"),
     "currency": ("{c}的货币是{v}。", "{v}是{c}的货币。", "在{c}，人们用{v}付款。", "{c}使用的货币叫{v}。"),
     "language": ("{c}的官方语言是{v}。", "{v}是{c}的官方语言。", "{c}的人们讲{v}。", "{c}以{v}为官方语言。"),
@@ -72,13 +72,16 @@ CHINESE: Final = {
     "code": ("{c}的国家代码是{v}。", "{v}是{c}的国家代码。", "{c}的代码写作{v}。", "字母{v}代表{c}。"),
 }
 
-TEMPLATES: Final = {"en": ENGLISH, "zh": CHINESE}
+TEMPLATES: Final[dict[str, dict[str, tuple[str, ...]]]] = {"en": ENGLISH, "zh": CHINESE}
 
 #: Openings after which a profile follows as a [gMASK] continuation.
-OPENINGS: Final = {
+OPENINGS: Final[dict[str, tuple[str, ...]]] = {
     "en": ("{C}.", "About {c}:", "Tell me about {c}.", "Facts about {c}:"),
     "zh": ("{c}。", "关于{c}：", "介绍一下{c}。", "{c}的资料："),
 }
+
+#: A line of a fact sheet: in training only, beside the sentences above.
+SHEETS: Final = {"en": "{C}: {k} {v}.", "zh": "{c}：{k}{v}。"}
 
 #: Questions whose answer is one whole sentence, an [sMASK].
 TOPICS: Final = {"en": "About the {k} of {c}: ", "zh": "关于{c}的{k}："}
@@ -111,9 +114,19 @@ def opening(lang: str, subject: str, variant: int) -> str:
     return OPENINGS[lang][variant].format(c=subject, C=upper_first(subject))
 
 
+def kind_name(fact: Fact) -> str:
+    """What the fact tells, as a noun of its language."""
+    if fact.lang == "zh":
+        return CHINESE_KINDS[fact.kind]
+    return {"symbol": "chemical symbol", "number": "atomic number"}.get(fact.kind, fact.kind)
+
+
 def topic(fact: Fact) -> str:
     """A heading that asks for one sentence about the fact."""
-    kind = fact.kind if fact.lang == "en" else CHINESE_KINDS[fact.kind]
-    if fact.kind in ("symbol", "number"):
-        kind = {"symbol": "chemical symbol", "number": "atomic number"}[fact.kind]
-    return TOPICS[fact.lang].format(k=kind, c=fact.subject)
+    return TOPICS[fact.lang].format(k=kind_name(fact), c=fact.subject)
+
+
+def sheet(fact: Fact) -> str:
+    """A line of a fact sheet with a [MASK] for the value."""
+    subject = upper_first(fact.subject)
+    return SHEETS[fact.lang].format(C=subject, c=fact.subject, k=kind_name(fact), v="[MASK]")

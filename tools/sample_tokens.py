@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from collections import Counter
@@ -49,31 +50,31 @@ def train_tokenizer(texts: Iterable[str], path: Path) -> None:
 
     ``<n>`` is a piece of its own: icetk writes a line break that way. All of printable ASCII can be spelled.
     """
-    ascii_chars = "".join(chr(c) for c in range(33, 127))
-    with tempfile.TemporaryDirectory() as folder:
-        corpus, rules, candidates = (Path(folder, name) for name in ("corpus.txt", "rules.tsv", "seeds.tsv"))
-        lines = list(texts)
-        corpus.write_text("\n".join(lines), encoding="utf-8")
-        rows = sorted(seeds(lines).items(), key=lambda row: (-row[1] * len(row[0]), row[0]))
-        candidates.write_text("".join(f"{piece}\t{times}\n" for piece, times in rows), encoding="utf-8")
-        rules.write_text(NORMALIZATION, encoding="utf-8")
+    lines = list(texts)
+    rows = sorted(seeds(lines).items(), key=lambda row: (-row[1] * len(row[0]), row[0]))
+    # The model records the names of its inputs: relative ones, so that the file is the same wherever it is made.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("corpus.txt").write_text("\n".join(lines), encoding="utf-8")
+        Path("rules.tsv").write_text(NORMALIZATION, encoding="utf-8")
+        Path("seeds.tsv").write_text("".join(f"{piece}\t{times}\n" for piece, times in rows), encoding="utf-8")
         sentencepiece.SentencePieceTrainer.train(
-            input=str(corpus),
-            model_prefix=str(Path(folder, "tokenizer")),
+            input="corpus.txt",
+            model_prefix="tokenizer",
             model_type="unigram",
             vocab_size=CONFIG.num_text_tokens,
             character_coverage=1.0,
-            required_chars=ascii_chars,
+            required_chars="".join(chr(c) for c in range(33, 127)),
             user_defined_symbols=["<n>"],
-            normalization_rule_tsv=str(rules),
+            normalization_rule_tsv="rules.tsv",
             split_digits=True,
             pretokenization_delimiter=BORDER,
-            seed_sentencepieces_file=str(candidates),
+            seed_sentencepieces_file="seeds.tsv",
             shuffle_input_sentence=False,
             num_threads=1,
             minloglevel=2,
         )
-        path.write_bytes(Path(folder, "tokenizer.model").read_bytes())
+        data = Path("tokenizer.model").read_bytes()
+    path.write_bytes(data)
 
 
 class Tokenizer:

@@ -9,19 +9,7 @@ namespace {
 constexpr int kRows = 8;
 constexpr int kTokens = 2;
 
-inline float f16_to_float(uint16_t bits) {
-  return _cvtsh_ss(bits);
-}
-inline float round_f16(float f) {
-  return _cvtsh_ss(_cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-}
-
-// Eight bytes of two nibbles each, as sixteen signed bytes in column order.
-inline __m128i unpack_i4(__m128i packed) {
-  const __m128i low_bits = _mm_set1_epi8(15), sign = _mm_set1_epi8(8);
-  const __m128i odd = _mm_and_si128(packed, low_bits), even = _mm_and_si128(_mm_srli_epi16(packed, 4), low_bits);
-  return _mm_sub_epi8(_mm_xor_si128(_mm_unpacklo_epi8(even, odd), sign), sign);
-}
+#include "cpu/x86.inc"
 
 struct Vec {
   static constexpr int kWidth = 16;

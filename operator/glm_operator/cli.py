@@ -15,6 +15,12 @@ COMMANDS = {
     "up": ("glm_operator.commands.up", "Run a GLMDeployment on this machine: convert, serve, until Ctrl-C."),
     "plan": ("glm_operator.commands.plan", "Show what a GLMDeployment needs, and whether it fits."),
     "render": ("glm_operator.commands.render", "Print the objects that the operator makes of a GLMDeployment."),
+    "status": ("glm_operator.commands.status", "Show where a GLMDeployment of a cluster stands, and what to do next."),
+    "logs": ("glm_operator.commands.logs", "Show the logs of its conversion and of its servers."),
+    "prompt": ("glm_operator.commands.prompt", "Ask it to fill the blanks of a text."),
+    "top": ("glm_operator.commands.top", "Show what its servers are doing."),
+    "doctor": ("glm_operator.commands.doctor", "Check whether a cluster can run GLMDeployments."),
+    "run": ("glm_operator.commands.run", "Run the operator itself; the chart does so in a cluster."),
     "crd": ("glm_operator.commands.crd", "Print the CustomResourceDefinition."),
 }
 

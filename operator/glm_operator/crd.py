@@ -1,7 +1,8 @@
 """The CustomResourceDefinition, generated from the typed model: `glmctl crd` prints it.
 
 Pydantic's JSON Schema becomes a structural schema: references are resolved, "or null" is dropped (the API server
-prunes nulls), defaults are kept. An object with a default gets ``{}``, so that the defaults of its fields stand once.
+prunes nulls), defaults are kept. An object's default holds the defaults of its fields: the API server evaluates rules
+on it before it would fill them in.
 """
 
 from __future__ import annotations
@@ -53,17 +54,24 @@ def _convert(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
     result = {key: value for key, value in node.items() if key in _KEPT}
     if "description" in result:
         result["description"] = inspect.cleandoc(result["description"]).replace("\n", " ")
-    if "default" in result and (result["default"] is None or result.get("type") in ("object", "array")):
-        default = result.pop("default")
-        if default is not None:
-            result["default"] = type(default)()
+    given = result.pop("default", None)
     if "properties" in node:
         result["properties"] = {key: _convert(item, definitions) for key, item in node["properties"].items()}
     elif isinstance(extra := node.get("additionalProperties"), dict):
         result["additionalProperties"] = _convert(extra, definitions)
     if "items" in node:
         result["items"] = _convert(node["items"], definitions)
+    if given is not None:
+        result["default"] = _default(given, result)
     return result
+
+
+def _default(given: Any, schema: dict[str, Any]) -> Any:
+    if schema.get("type") == "array":
+        return []
+    if schema.get("type") != "object":
+        return given
+    return {key: item["default"] for key, item in schema.get("properties", {}).items() if "default" in item}
 
 
 def _exclusive(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

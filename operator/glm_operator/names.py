@@ -25,6 +25,24 @@ LABEL_COMPONENT: Final = "app.kubernetes.io/component"
 LABEL_PART_OF: Final = "app.kubernetes.io/part-of"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 APP: Final = "glm-server"
+#: Pods of conversion jobs; another name, so that no Service sends them requests.
+APP_CONVERT: Final = "glm-convert"
+#: Label selector of all objects that the operator manages.
+MANAGED: Final = f"{LABEL_MANAGED_BY}={MANAGER}"
+
+#: API version and plural of each kind of child, in the order in which children are made.
+CHILD_KINDS: Final = {
+    "ServiceAccount": ("v1", "serviceaccounts"),
+    "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
+    "ConfigMap": ("v1", "configmaps"),
+    "PersistentVolumeClaim": ("v1", "persistentvolumeclaims"),
+    "Service": ("v1", "services"),
+    "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
+    "Job": ("batch/v1", "jobs"),
+    "Deployment": ("apps/v1", "deployments"),
+}
+#: The same of all kinds that are watched: pods are children of children.
+KINDS: Final = {KIND: (API_VERSION, PLURAL), "Pod": ("v1", "pods"), **CHILD_KINDS}
 
 #: Prompts that `glmctl up` sends once the model is ready: a YAML list of texts.
 ANNOTATION_SAMPLE_PROMPTS: Final = f"{GROUP}/sample-prompts"
@@ -32,6 +50,17 @@ ANNOTATION_SAMPLE_PROMPTS: Final = f"{GROUP}/sample-prompts"
 ANNOTATION_LOCAL_VOLUMES: Final = f"{GROUP}/local-volumes"
 #: Hash of the mounted model description, on the pod template: a changed description is a new rollout.
 ANNOTATION_MODEL_HASH: Final = f"{GROUP}/model-hash"
+
+#: On the pod template: what artifact the pods need, so that another one is converted before the pods are replaced.
+ANNOTATION_ARTIFACT: Final = f"{GROUP}/artifact"
+#: On the pod template: hash of the template as rendered, by which the status tells old pods from new ones.
+ANNOTATION_TEMPLATE: Final = f"{GROUP}/template"
+#: On the Deployment: hash of what the template was rendered from, and the template itself. As long as the hash is the
+#: same the template is kept as it is, so that an upgrade of the operator, which may render it otherwise, moves no pod.
+ANNOTATION_SPEC_HASH: Final = f"{GROUP}/spec-hash"
+ANNOTATION_RENDERED: Final = f"{GROUP}/rendered-template"
+#: On the resource, any text: a change of it renders the pods anew, with all that a newer operator does differently.
+ANNOTATION_REVISION: Final = f"{GROUP}/revision"
 
 CONTAINER_CONVERT: Final = "convert"
 CONTAINER_SERVE: Final = "serve"
@@ -47,9 +76,11 @@ PATH_TOKENIZER: Final = "/tokenizer"
 PATH_ARTIFACTS: Final = "/artifacts"
 PATH_RUN: Final = "/run/glm"
 PATH_CONFIG: Final = "/etc/glm"
+PATH_AUTH: Final = "/etc/glm-auth"
 PATH_TMP: Final = "/tmp"  # noqa: S108 -- a mount in the container, not a file of this machine
 PATH_ARTIFACT_LINK: Final = f"{PATH_RUN}/artifact"
 MODEL_FILE: Final = "model.json"
+KEYS_FILE: Final = "keys"
 
 #: The user and group of the images; volumes are given to the group.
 UID: Final = 10001
@@ -57,6 +88,9 @@ UID: Final = 10001
 SUFFIX_METRICS: Final = "-metrics"
 SUFFIX_MODEL: Final = "-model"
 SUFFIX_ARTIFACTS: Final = "-artifacts"
+SUFFIX_CONVERT: Final = "-convert-"
+#: Characters of an artifact's key in a job's name.
+KEY_LENGTH: Final = 8
 
 #: A Service's name is a DNS label (63) and the longest suffix must fit behind the resource's name.
 MAX_NAME: Final = 63 - max(map(len, (SUFFIX_METRICS, SUFFIX_MODEL, SUFFIX_ARTIFACTS)))
@@ -87,3 +121,8 @@ def model_config_map(name: str) -> str:
 def artifact_claim(name: str) -> str:
     """Name of the claim that is created for the artifacts, where the resource names none."""
     return name + SUFFIX_ARTIFACTS
+
+
+def convert_job(name: str, key: str) -> str:
+    """Name of the job that makes the artifact ``key`` before the pods are replaced. Jobs may be named longer."""
+    return f"{name}{SUFFIX_CONVERT}{key[:KEY_LENGTH]}"

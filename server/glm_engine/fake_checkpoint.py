@@ -17,8 +17,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from glm_engine.checkpoint import Dimensions, shard_name
+from glm_engine.checkpoint import shard_name
 from glm_engine.config import ModelConfig
+from glm_engine.dimensions import Dimensions
 from glm_engine.errors import StorageError
 from glm_engine.fsio import require_space, storage_errors, write_whole
 from glm_engine.progress import Progress

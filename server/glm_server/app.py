@@ -16,8 +16,10 @@ from werkzeug.exceptions import HTTPException
 
 from glm_engine import __version__
 from glm_engine.errors import GlmError
+from glm_server.access import check_access
 from glm_server.errors import ApiError, ClientGoneError, InternalError, as_api_error, error_body
-from glm_server.routes import health, original
+from glm_server.routes import health, openai, original, score
+from glm_server.schemas import ErrorResponse
 from glm_server.state import ServerState, current_state
 from glm_server.wire import StrictRequest, from_validation
 
@@ -46,12 +48,24 @@ def create_app(state: ServerState) -> Flask:
         "glm_server",
         info=Info(title="GLM-130B", version=__version__),
         validation_error_status=400,
+        validation_error_model=ErrorResponse,
+        security_schemes={"key": {"type": "http", "scheme": "bearer", "description": "With --api-keys-file only."}},
         validation_error_callback=_refuse,
         doc_ui=False,
         static_folder=None,
     )
     app.register_api(original.api)
-    return _prepare(app, state)
+    app.register_api(openai.api)
+    app.register_api(score.api)
+    document = app.api_doc  # complete now; the types do not change
+
+    @app.get("/openapi.json", doc_ui=False)
+    def openapi() -> Response:
+        return jsonify(document)
+
+    _prepare(app, state)
+    app.before_request(check_access)  # after the request has its id
+    return app
 
 
 def create_management_app(state: ServerState) -> Flask:

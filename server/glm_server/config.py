@@ -27,6 +27,7 @@ class ServerConfig:
     tokenizer: str = _setting("The model's SentencePiece file.", "")
     backend: Literal["cpu", "cuda"] = _setting("What computes: cpu or cuda.", "cpu")
     model_name: str = _setting("Name under which the model is served; empty: glm-130b.", "")
+    api_keys_file: str = _setting("File of API keys, one a line, read again when it changes; empty: no key needed.", "")
     host: str = _setting("Address to listen on.", "127.0.0.1")
     port: int = _setting("Port of the API; 0 takes a free one and prints it.", 5000, 0)
     management_port: int = _setting("Port of /metrics, /livez and /readyz; 0 takes a free one.", 9400, 0)
@@ -41,6 +42,7 @@ class ServerConfig:
         "Seconds without a step, while there is work, after which the engine is lost.", 120.0, 0.1
     )
     kv_cache_bytes: int = _setting("Bytes of KV cache over all ranks; 0: room for a full batch of full length.", 0, 0)
+    keepalive_s: float = _setting("Seconds of silence after which a stream sends a comment.", 15.0, 0.01)
     drain_timeout: float = _setting("Seconds that running requests get to end after SIGTERM.", 25.0, 0)
     log_format: str = _setting("json or text.", "json")
     log_level: str = _setting("debug, info, warning or error.", "info")

@@ -63,6 +63,10 @@ class UnauthorizedError(ApiError):
     type = "authentication_error"
     default_code = "invalid_api_key"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        return super().headers | {"WWW-Authenticate": "Bearer"}
+
 
 class NotFoundError(ApiError):
     """What is named does not exist."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, Field
 
 from glm_server.wire import StrictModel
@@ -78,3 +79,8 @@ class ErrorResponse(BaseModel):
     """Every error of every route."""
 
     error: ErrorDetail
+
+
+def refusals(*statuses: str) -> ResponseDict:
+    """What every route may answer beside its 200 (malformed, without a key), and the further ``statuses``."""
+    return dict.fromkeys(("400", "401", *statuses), ErrorResponse)

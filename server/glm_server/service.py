@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from glm_engine.errors import EngineError
-from glm_engine.request import Engine, Event, Request
+from glm_engine.request import Engine, Event, Prompt, Request
 from glm_server.metrics import Metrics
 from glm_server.session import Session
 
@@ -51,6 +54,7 @@ class Service:
         self._step_deadline_s = step_deadline_s
         self._on_failure = on_failure
         self._lock = threading.Lock()
+        self._scoring = threading.Lock()
         self._records: dict[int, _Record] = {}
         self._failure: str | None = None
         self._closing = False
@@ -86,6 +90,16 @@ class Service:
         self._metrics.count("prompt_tokens_total", by=len(request.prompt.ids))
         self._metrics.observe("request_prompt_tokens", len(request.prompt.ids))
         return number
+
+    def score(self, ids: Sequence[int], prompt: Prompt) -> NDArray[np.float32]:
+        """Logits [len(ids), vocab_size] of the prompt with its continuation; see ``Engine.score``.
+
+        One at a time: with the whole vocabulary the logits of a full context take more than a gigabyte.
+        """
+        with self._scoring:
+            if self._failure is not None:
+                raise EngineError(self._failure)
+            return self.engine.score(ids, len(prompt.ids), prompt.mask_position, prompt.gmask)
 
     def cancel(self, number: int) -> None:
         """End a request at the next step; one that has ended is ignored."""

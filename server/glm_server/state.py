@@ -9,6 +9,7 @@ from typing import Final, cast
 from flask import Flask, current_app, request
 
 from glm_server.admission import Admission
+from glm_server.api_keys import ApiKeys
 from glm_server.config import ServerConfig
 from glm_server.errors import ClientGoneError
 from glm_server.lifecycle import Lifecycle
@@ -25,6 +26,7 @@ class ServerState:
     metrics: Metrics
     lifecycle: Lifecycle
     admission: Admission
+    keys: ApiKeys | None  #: None: everybody may ask
 
     def attach(self, app: Flask) -> None:
         """Make this the state of ``app``'s routes."""
@@ -32,9 +34,10 @@ class ServerState:
 
 
 def new_state(config: ServerConfig) -> ServerState:
-    """The state of a server that begins to load."""
+    """The state of a server that begins to load. Raises ``ConfigError`` for an API key file that can't be read."""
     metrics = Metrics()
-    return ServerState(config, metrics, Lifecycle(metrics), Admission(config.open_limit, metrics))
+    keys = ApiKeys(config.api_keys_file) if config.api_keys_file else None
+    return ServerState(config, metrics, Lifecycle(metrics), Admission(config.open_limit, metrics), keys)
 
 
 def current_state() -> ServerState:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from glm_engine.checkpoint import Checkpoint, Dimensions
+from glm_engine.checkpoint import Checkpoint
 from glm_engine.config import PRESETS
+from glm_engine.dimensions import Dimensions
 from glm_engine.errors import CheckpointError, ConfigError
 from golden_micro import extract_small
 

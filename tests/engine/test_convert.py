@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,14 @@ from safetensors import safe_open
 from glm_engine import convert
 from glm_engine.artifact import Artifact
 from glm_engine.checkpoint import Checkpoint, is_rotary
+from glm_engine.config import PRESETS
 from glm_engine.convert import make_artifact, plan_artifact
 from glm_engine.convert_sat import write_checkpoint
 from glm_engine.errors import CheckpointError, ConfigError, StorageError
+from glm_engine.fake_checkpoint import write_fake_checkpoint
 from glm_engine.progress import Progress
 from glm_engine.reshard import Target
-from golden_micro import describe, extract_small, manifest
+from golden_micro import describe, describe_checkpoint, extract_small, manifest
 from micro_case import MicroCase
 
 BITS = {"fp16": 16, "int8": 8, "int4": 4}
@@ -263,3 +266,33 @@ def test_sat_has_no_latest_until_it_is_whole(micro: MicroCase, tmp_path: Path) -
         assert not list(output.rglob("*.tmp"))
         write_checkpoint(checkpoint, Target(2, 8), output, Progress())
     assert (output / "latest").read_text() == "49300"
+
+
+@pytest.fixture(scope="module")
+def twelve_ways(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same random model in 1, 2, 3, 4, 6 and 12 shards."""
+    folder = tmp_path_factory.mktemp("twelve_ways")
+    sample = PRESETS["glm-sample"]
+    model = replace(
+        sample,
+        num_layers=1,
+        hidden_size=96,
+        num_attention_heads=12,
+        inner_hidden_size=120,
+        vocab_size=-(-sample.vocab_size // 12) * 12,
+    )
+    for tp in (1, 2, 3, 4, 6, 12):
+        write_fake_checkpoint(model, tp, 3, folder / str(tp), Progress())
+    return folder
+
+
+@pytest.mark.parametrize("source", [1, 2, 3, 4, 6, 12])
+@pytest.mark.parametrize("target", [1, 2, 3, 4, 6])
+def test_degrees_that_do_not_divide_each_other(twelve_ways: Path, tmp_path: Path, source: int, target: int) -> None:
+    with Checkpoint(twelve_ways / str(source)) as checkpoint:
+        write_checkpoint(checkpoint, Target(target, 16), tmp_path / "fp16", Progress())
+        write_checkpoint(checkpoint, Target(target, 4), tmp_path / "int4", Progress())
+    assert describe_checkpoint(tmp_path / "fp16") == describe_checkpoint(twelve_ways / str(target))
+    with Checkpoint(twelve_ways / str(target)) as checkpoint:
+        write_checkpoint(checkpoint, Target(target, 4), tmp_path / "direct", Progress())
+    assert describe_checkpoint(tmp_path / "int4") == describe_checkpoint(tmp_path / "direct")

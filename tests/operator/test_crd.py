@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from glm_operator.crd import crd
 from glm_operator.errors import SpecError
 from glm_operator.model import parse
 from glm_operator.model.base import Base, Rule
-from operator_builders import DIMENSIONS, document
+from operator_builders import VALUES, document
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -80,11 +79,9 @@ def rule_failures(value: Any, schema: dict[str, Any]) -> int:
     failures = 0
     for rule in schema.get("x-kubernetes-validations", ()):
         context = cel.Context({"self": value})
-        context.add_function("join", lambda parts, separator: separator.join(parts))
         if not cel.evaluate(rule["rule"], context):
             failures += 1
-            if "messageExpression" in rule:
-                assert re.search(r"got \d+$", cel.evaluate(rule["messageExpression"], context))
+            assert "messageExpression" not in rule
     for key, item in schema.get("properties", {}).items():
         if key in value:
             failures += rule_failures(value[key], item) if isinstance(value[key], dict) else 0
@@ -118,52 +115,6 @@ def model_accepts(doc: dict[str, Any]) -> bool:
     return True
 
 
-#: Values to try in each field, good and bad; a spec is a good one with up to three of them.
-VALUES: dict[str, list[Any]] = {
-    "model": [
-        {"preset": "glm-sample"},
-        {"preset": "other"},
-        {},
-        {"dimensions": DIMENSIONS},
-        {"dimensions": DIMENSIONS | {"hiddenSize": 72}},
-        {"dimensions": DIMENSIONS | {"numTextTokens": 513}},
-        {"dimensions": DIMENSIONS | {"layernormEps": 1}},
-        {"dimensions": DIMENSIONS | {"specialIds": {"eos": 1}}},
-        {"preset": "glm-130b", "dimensions": DIMENSIONS},
-    ],
-    "checkpoint": [
-        {},
-        {"claim": "A"},
-        {"claim": "a", "hostPath": "/a"},
-        {"claim": "a", "precision": "int8"},
-        {"claim": "a", "precision": "int8", "tensorParallelSize": 4},
-        *({"hostPath": path} for path in ("/a", "a", "/a/../b", "/a/..b", "/")),
-        *({"claim": "a", "path": path} for path in (".", "a/b", "..", "a/..", "../a", "/a", "a..b", "$(X)", "a\n")),
-    ],
-    "tensorParallelSize": [0, 1, 2, 3, 4, 8, 16, 17, 1.5, "1"],
-    "precision": ["int8", "int4", "int3"],
-    "backend": ["cuda", "cpu"],
-    "gpu": [{}, {"memory": "80G"}, {"memory": "80GB"}, {"resource": "gpu"}],
-    "limits": [{"maxSequenceLength": n} for n in (1, 2, 128, 512, 2048, 2049)] + [{"maxBatchSize": 0}],
-    "artifactCache": [
-        {"claim": "c", "hostPath": "/c"},
-        {"claim": "c", "size": "1Gi"},
-        {"size": "1Gi"},
-        {"size": "big"},
-    ],
-    "tokenizer": [{"claim": "c"}, {"hostPath": "/c"}, {"claim": "c", "hostPath": "/c"}, {"path": "a/../b"}],
-    "pod": [
-        {"resources": {"limits": {"memory": "1Gi", "cpu": 2}}},
-        {"resources": {"limits": {"memory": "1GiB"}}},
-        {"tolerations": [{"operator": "Exists"}], "affinity": {"nodeAffinity": {"any": [1]}}},
-        {"tolerations": [{"operator": "Exist"}]},
-        {"env": [{"name": "A", "value": "1"}]},
-        {"env": [{"name": "A=", "value": "1"}]},
-        {"terminationGracePeriodSeconds": 5},
-    ],
-    "replicas": [0, -1, True],
-    "unknown": [1],
-}
 SPECS = st.lists(
     st.sampled_from([(field, value) for field, values in VALUES.items() for value in values]), max_size=3
 ).map(dict)

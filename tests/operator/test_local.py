@@ -110,6 +110,23 @@ def test_a_missing_folder_of_the_node_is_named(tmp_path: Path) -> None:
         map_volumes([volume], {}, {}, tmp_path, tmp_path)
 
 
+def test_the_file_of_a_folder_stands_for_a_secrets_key(tmp_path: Path) -> None:
+    (tmp_path / "team").write_text("a key of sixteen")
+    secret = {"secretName": "glm-keys", "items": [{"key": "team", "path": "keys"}]}
+    run = tmp_path / "run"
+    run.mkdir()
+    volumes = [{"name": "auth", "secret": secret}]
+    folders = map_volumes(volumes, {"glm-keys": tmp_path}, {}, tmp_path, run)
+    assert (folders["auth"] / "keys").read_text() == "a key of sixteen"
+    with pytest.raises(LocalError, match="give --volume glm-keys=FOLDER"):
+        map_volumes(volumes, {}, {}, tmp_path, tmp_path)
+    (tmp_path / "team").unlink()
+    (folders["auth"] / "keys").unlink()
+    folders["auth"].rmdir()
+    with pytest.raises(LocalError, match="is not a file"):
+        map_volumes(volumes, {"glm-keys": tmp_path}, {}, tmp_path, run)
+
+
 def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LocalError, match="file: cannot be written"), run_folder(tmp_path / "file", "demo"):

@@ -73,7 +73,7 @@ def test_what_is_not_wanted_any_more_goes_but_artifacts_stay() -> None:
     live.append({"kind": "ConfigMap", "metadata": {"name": "demo-model"}})
     now = wanted(artifactCache={"claim": "shared"})
     assert steps(now, live) == [
-        ("repair", "Deployment", "differs in spec.template.spec.volumes[1].persistentVolumeClaim.claimName"),
+        ("repair", "Deployment", "differs in spec.template.metadata.annotations.serving.glm.io/artifact"),
         ("delete", "ConfigMap", "is not wanted any more"),
     ]
 

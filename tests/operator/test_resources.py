@@ -57,6 +57,7 @@ def test_pods_pass_the_restricted_pod_security_standard(rendered: list[dict[str,
         "persistentVolumeClaim",
         "emptyDir",
         "configMap",
+        "secret",
         "hostPath",
     }
 
@@ -117,3 +118,11 @@ def test_scaling_changes_no_pod() -> None:
     one, two = (render(parse(document(replicas=n)), Settings())[-1]["spec"] for n in (1, 2))
     assert one["template"] == two["template"]
     assert (one["replicas"], two["replicas"]) == (1, 2)
+
+
+def test_a_small_limit_lowers_the_computed_request() -> None:
+    limits = {"cpu": 2, "memory": "1Gi"}
+    spec = render(parse(document(pod={"resources": {"limits": limits}})), Settings())[-1]["spec"]["template"]["spec"]
+    resources = spec["containers"][0]["resources"]
+    assert resources["requests"] == {"cpu": "2", "memory": "1Gi"}
+    assert limits.items() <= resources["limits"].items()

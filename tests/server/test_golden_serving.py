@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -89,3 +90,31 @@ def test_metrics_of_the_compiled_engine(server: Harness) -> None:
     for name in ("kv_blocks_capacity", "kv_blocks_free", "engine_steps_total", "preemptions_total", "requests_running"):
         assert f"glm_{name} " in text
     assert server.metric("generation_tokens_total") == 5
+
+
+def test_openai_completions_of_the_compiled_engine(server: Harness) -> None:
+    """As `/generate` says it, whole and streamed, with log-probabilities that are ones."""
+    fields = {"model": "toy", "prompt": "w9 w12 [sMASK]", "max_tokens": 12, "seed": 5, "temperature": 0.9}
+    original = {"text": fields["prompt"], "out_seq_length": 12, "seed": 5, "temperature": 0.9, "topk": 0}
+    expected = server.client.post("/generate", json=original).get_json()["text"][0]
+    whole = server.client.post("/v1/completions", json=fields | {"logprobs": 3, "n": 2}).get_json()
+    choice = whole["choices"][0]
+    assert expected
+    assert choice["text"] == expected == "".join(choice["logprobs"]["tokens"])
+    assert all(value < 0 for value in choice["logprobs"]["token_logprobs"])
+    stream = server.client.post("/v1/completions", json=fields | {"stream": True}).get_data(as_text=True)
+    *chunks, done = [line.removeprefix("data: ") for line in stream.split("\n\n") if line.startswith("data: ")]
+    assert done == "[DONE]"
+    assert "".join(json.loads(chunk)["choices"][0]["text"] for chunk in chunks) == expected
+
+
+@pytest.mark.parametrize("prompt", ["w1", "w9 w12 [sMASK]", "w30 [gMASK]"])
+def test_scores_are_the_log_probabilities_of_generation(server: Harness, prompt: str) -> None:
+    """What was generated token by token, scored in one pass."""
+    body = {"model": "toy", "prompt": prompt, "max_tokens": 8, "temperature": 0, "logprobs": 0}
+    choice = server.client.post("/v1/completions", json=body).get_json()["choices"][0]
+    assert len(choice["logprobs"]["tokens"]) == 8
+    score = {"model": "toy", "context": prompt, "continuations": [choice["text"]]}
+    (found,) = server.client.post("/v1/score", json=score).get_json()["scores"]
+    assert found["greedy"]
+    assert found["token_logprobs"] == pytest.approx(choice["logprobs"]["token_logprobs"], abs=1e-4)

@@ -88,6 +88,10 @@ def map_volumes(
             if host["type"] == "DirectoryOrCreate":
                 folders[name].mkdir(parents=True, exist_ok=True)
             _require(folders[name], f"hostPath {host['path']}")
+        elif (secret := volume.get("secret")) is not None:
+            folders[name] = run / name
+            folders[name].mkdir(mode=0o700)
+            _copy_secret(secret, claims, folders[name])
         else:
             folders[name] = run / name
             folders[name].mkdir()
@@ -109,6 +113,18 @@ def _claim(name: str, read_only: bool, claims: Mapping[str, Path], state: Path) 
     folder = state / "artifacts"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _copy_secret(secret: Mapping[str, Any], claims: Mapping[str, Path], target: Path) -> None:
+    """The chosen keys of a secret, from files of the same names in the folder that stands for it."""
+    name = secret["secretName"]
+    if name not in claims:
+        raise LocalError(f"secret {name}: no folder stands for it on this machine; give --volume {name}=FOLDER")
+    for item in secret["items"]:
+        source = claims[name] / item["key"]
+        if not source.is_file():
+            raise LocalError(f"secret {name}: {source} is not a file; it stands for the secret's key {item['key']}")
+        shutil.copyfile(source, target / item["path"])
 
 
 def _require(folder: Path, what: str) -> None:

@@ -23,21 +23,19 @@ class Rule:
     cel, holds : the same condition, for the API server and for Python.
     message : what is wrong and what would work.
     field : the field at fault, relative to the object, or "" for the object itself.
-    message_cel, detail : the same message with the values in it; both or none.
+    detail : the same message with the values in it, for Python. Not for the API server: it prices the text of a number
+    as if it were endless, and refuses a CRD whose messages hold one.
     """
 
     cel: str
     holds: Callable[[Any], bool]
     message: str
     field: str = ""
-    message_cel: str = ""
     detail: Callable[[Any], str] | None = None
 
     def to_crd(self) -> dict[str, str]:
         """The entry of ``x-kubernetes-validations``."""
         entry = {"rule": self.cel, "message": self.message}
-        if self.message_cel:
-            entry["messageExpression"] = self.message_cel
         if self.field:
             entry["fieldPath"] = f".{self.field}"
         return entry

@@ -9,9 +9,9 @@ from pydantic import ConfigDict, Field
 
 from glm_operator import names
 from glm_operator.model.base import Base, Rule
-from glm_operator.model.dimensions import Dimensions, Model, dimension_cel
+from glm_operator.model.dimensions import PRESETS, Dimensions, Model, dimension_cel
 from glm_operator.model.storage import _TENSOR_PARALLEL, ArtifactCache, Checkpoint, ObjectName, Precision, Tokenizer
-from glm_operator.model.workload import Gpu, Limits, Pod
+from glm_operator.model.workload import Auth, Gpu, Limits, Pod
 
 _HEADS, _INNER, _HIDDEN, _VOCAB, _CONTEXT = map(
     dimension_cel,
@@ -67,8 +67,13 @@ class Spec(Base):
     """What computes: cuda, or cpu for small models and trials."""
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
     """Number of pods, each with the whole model."""
+    rollout: Literal["auto", "surge", "recreate"] = "auto"
+    """How pods are replaced: surge starts the new one first, which takes its GPUs twice; recreate ends the old one
+    first; auto tries surge, and goes on by recreate where the new pod finds no place."""
     limits: Limits = Limits()
     """How much the server takes on at once."""
+    auth: Auth | None = None
+    """Who may use the API; without it, everybody who reaches it."""
     artifact_cache: ArtifactCache = ArtifactCache()
     """Where converted checkpoints are kept."""
     gpu: Gpu | None = None
@@ -86,12 +91,10 @@ class Spec(Base):
         Rule(
             cel=" && ".join(f"{size} % self.tensorParallelSize == 0" for size in (_HEADS, _INNER, _VOCAB)),
             holds=lambda s: divides(s.model.resolve(), s.tensor_parallel_size),
-            message="must divide the model's attention heads, inner size and vocabulary; 1 always does",
+            message="must divide the model's attention heads, inner size and vocabulary; degrees that work: "
+            + "; ".join(f"{name}: {_degrees(model)}" for name, model in PRESETS.items())
+            + "; own dimensions: 1 always does",
             field="tensorParallelSize",
-            message_cel="'must divide the model\\'s attention heads (' + string(" + _HEADS + ") + '), inner size (' +"
-            " string(" + _INNER + ") + ') and vocabulary (' + string(" + _VOCAB + ") + '); degrees that work: ' + "
-            f"{list(_DEGREES)}.filter(n, {' && '.join(f'{size} % n == 0' for size in (_HEADS, _INNER, _VOCAB))})"
-            ".map(n, string(n)).join(', ') + '; got ' + string(self.tensorParallelSize)",
             detail=_degree_detail,
         ),
         Rule(
@@ -107,8 +110,6 @@ class Spec(Base):
             holds=lambda s: (s.limits.max_sequence_length or 0) <= s.model.resolve().max_sequence_length,
             message="must not exceed the model's maxSequenceLength; leave it out for the longest",
             field="limits.maxSequenceLength",
-            message_cel=f"'must not exceed the model\\'s ' + string({_CONTEXT})"
-            " + '; leave it out for the longest; got ' + string(self.limits.maxSequenceLength)",
             detail=lambda s: (
                 f"must not exceed the model's {s.model.resolve().max_sequence_length};"
                 f" leave it out for the longest; got {s.limits.max_sequence_length}"

@@ -43,8 +43,6 @@ class Dimensions(Base):
             holds=lambda d: d.hidden_size % (2 * d.num_attention_heads) == 0,
             message="must be a multiple of twice numAttentionHeads",
             field="hiddenSize",
-            message_cel="'must be a multiple of twice numAttentionHeads (' + string(2 * self.numAttentionHeads) + ');"
-            " got ' + string(self.hiddenSize)",
             detail=lambda d: (
                 f"must be a multiple of twice numAttentionHeads ({2 * d.num_attention_heads}); got {d.hidden_size}"
             ),
@@ -54,8 +52,6 @@ class Dimensions(Base):
             holds=lambda d: d.num_text_tokens <= d.vocab_size,
             message="must not exceed vocabSize",
             field="numTextTokens",
-            message_cel="'must not exceed vocabSize (' + string(self.vocabSize) + '); got '"
-            " + string(self.numTextTokens)",
             detail=lambda d: f"must not exceed vocabSize ({d.vocab_size}); got {d.num_text_tokens}",
         ),
         Rule(
@@ -96,11 +92,11 @@ PRESETS: Final[dict[str, Dimensions]] = {
         hidden_size=128,
         num_attention_heads=8,
         inner_hidden_size=344,
-        vocab_size=1408,
-        num_text_tokens=1400,
+        vocab_size=2048,
+        num_text_tokens=2000,
         max_sequence_length=512,
         layernorm_eps=1e-5,
-        special_ids=_ids(1400, 2),
+        special_ids=_ids(2000, 2),
     ),
 }
 

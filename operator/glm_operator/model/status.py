@@ -15,7 +15,7 @@ class Condition(Base):
     """A condition, as in Kubernetes."""
 
     type: Annotated[str, Field(max_length=316)]
-    """Name of the condition: Progressing, ArtifactReady, Available or Degraded."""
+    """Name of the condition: Progressing, ArtifactReady, Available, Degraded or Feasible."""
     status: Literal["True", "False", "Unknown"]
     """Whether it holds."""
     observed_generation: int = 0
@@ -31,6 +31,8 @@ class Condition(Base):
 class ArtifactStatus(Base):
     """The artifact that the pods serve, or that is being made."""
 
+    key: Annotated[str, Field(max_length=64)] | None = None
+    """Identity of what is asked for: checkpoint, model, degree and precision."""
     digest: Annotated[str, Field(max_length=128)] | None = None
     """Digest that names it in the cache."""
     bytes: int | None = None
@@ -52,6 +54,8 @@ class Status(Base):
     """Number of pods."""
     ready_replicas: int | None = None
     """Number of pods that answer."""
+    updated_replicas: int | None = None
+    """Number of pods that run the present spec."""
     selector: Annotated[str, Field(max_length=1024)] | None = None
     """Label selector of the pods, for autoscalers."""
     endpoint: Annotated[str, Field(max_length=1024)] | None = None
@@ -59,4 +63,4 @@ class Status(Base):
     artifact: ArtifactStatus | None = None
     """The artifact that is served."""
     conditions: Annotated[list[Condition], Field(max_length=16)] | None = None
-    """Progressing, ArtifactReady, Available and Degraded."""
+    """Progressing, ArtifactReady, Available, Degraded, and Feasible where the GPUs' memory is known."""

@@ -55,6 +55,16 @@ class Gpu(Base):
     """Memory of one GPU, for example 80G; where given, it is checked whether the model fits."""
 
 
+class Auth(Base):
+    """Who may use the API. A Secret of the same namespace; the operator itself never reads it."""
+
+    secret: ObjectName
+    """Name of the Secret with the API keys."""
+    key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = "keys"
+    """Key in the Secret: its value holds one API key a line, each of at least 16 characters. A change is taken up
+    without a restart."""
+
+
 class Toleration(Base):
     """A toleration of the pods, as in Kubernetes."""
 

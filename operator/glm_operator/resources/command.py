@@ -39,4 +39,6 @@ def serve(deployment: GLMDeployment, settings: Settings) -> list[str]:
         command += ["--max-sequence-length", str(spec.limits.max_sequence_length)]
     if spec.limits.kv_cache is not None:
         command += ["--kv-cache-bytes", str(int(to_number(spec.limits.kv_cache)))]
+    if spec.auth is not None:
+        command += ["--api-keys-file", f"{names.PATH_AUTH}/{names.KEYS_FILE}"]
     return command

@@ -116,7 +116,10 @@ def network_policy(deployment: GLMDeployment) -> dict[str, Any]:
         "kind": "NetworkPolicy",
         "metadata": meta(deployment, deployment.name),
         "spec": {
-            "podSelector": {"matchLabels": names.selector(deployment.name)},
+            # Converting pods as well, which need no network at all.
+            "podSelector": {
+                "matchLabels": {names.LABEL_INSTANCE: deployment.name, names.LABEL_MANAGED_BY: names.MANAGER}
+            },
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [
                 {"ports": [{"port": names.PORT_API, "protocol": "TCP"}]},

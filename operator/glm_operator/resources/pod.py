@@ -11,6 +11,7 @@ from glm_operator import names
 from glm_operator.model import GLMDeployment
 from glm_operator.quantity import mebibytes, to_number
 from glm_operator.resources import command
+from glm_operator.resources.artifact import artifact_key
 from glm_operator.resources.settings import Settings
 from glm_operator.resources.volumes import convert_mounts, serve_mounts, volumes
 from glm_operator.sizing import sizes
@@ -30,8 +31,8 @@ def pod_template(deployment: GLMDeployment, settings: Settings) -> dict[str, Any
     annotations = dict(pod.annotations)
     if spec.model.dimensions is not None:
         annotations[names.ANNOTATION_MODEL_HASH] = model_hash(deployment)
-    if annotations:
-        metadata["annotations"] = annotations
+    annotations[names.ANNOTATION_ARTIFACT] = artifact_key(deployment)
+    metadata["annotations"] = annotations
     pod_spec: dict[str, Any] = {
         "serviceAccountName": deployment.name,
         "automountServiceAccountToken": False,
@@ -50,13 +51,18 @@ def pod_template(deployment: GLMDeployment, settings: Settings) -> dict[str, Any
         "runtimeClassName": pod.runtime_class_name,
         "priorityClassName": pod.priority_class_name,
     }
-    return {"metadata": metadata, "spec": pod_spec | {key: value for key, value in optional.items() if value}}
+    template = {"metadata": metadata, "spec": pod_spec | {key: value for key, value in optional.items() if value}}
+    annotations[names.ANNOTATION_TEMPLATE] = _hash(template)
+    return template
 
 
 def model_hash(deployment: GLMDeployment) -> str:
     """Hash of the model's description."""
-    text = json.dumps(deployment.spec.model.resolve().describe(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _hash(deployment.spec.model.resolve().describe())
+
+
+def _hash(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _security(deployment: GLMDeployment) -> dict[str, Any]:
@@ -130,10 +136,14 @@ def _resources(deployment: GLMDeployment) -> dict[str, Any]:
     spec = deployment.spec
     memory = mebibytes(sizes(spec).host)
     given = spec.pod.resources
-    requests: dict[str, Any] = {"cpu": str(spec.tensor_parallel_size), "memory": memory} | (given.requests or {})
+    computed = {"cpu": str(spec.tensor_parallel_size), "memory": memory}
     limits: dict[str, Any] = {"memory": memory} | (given.limits or {})
+    for name, most in (given.limits or {}).items():
+        if name in computed and to_number(str(most)) < to_number(computed[name]):
+            computed[name] = str(most)  # a request above its limit is refused
+    requests: dict[str, Any] = computed | (given.requests or {})
     if "memory" not in (given.limits or {}) and to_number(str(requests["memory"])) > to_number(limits["memory"]):
-        limits["memory"] = requests["memory"]  # a request above its limit is refused
+        limits["memory"] = requests["memory"]
     if spec.backend == "cuda":
         resource = spec.gpu.resource if spec.gpu is not None else "nvidia.com/gpu"
         limits[resource] = str(spec.tensor_parallel_size)

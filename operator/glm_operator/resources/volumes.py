@@ -24,6 +24,12 @@ def volumes(deployment: GLMDeployment) -> list[dict[str, Any]]:
         result.append(_volume("tokenizer", spec.tokenizer.claim, spec.tokenizer.host_path, read_only=True))
     if spec.model.dimensions is not None:
         result.append({"name": "config", "configMap": {"name": names.model_config_map(deployment.name)}})
+    if spec.auth is not None:
+        items = [{"key": spec.auth.key, "path": names.KEYS_FILE}]
+        # Read by the group of the pod only.
+        result.append(
+            {"name": "auth", "secret": {"secretName": spec.auth.secret, "items": items, "defaultMode": 0o440}}
+        )
     if spec.backend == "cuda":
         # NCCL keeps its rings in /dev/shm; the container runtime's default of 64 MiB makes it fail.
         result.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}})
@@ -54,6 +60,8 @@ def serve_mounts(deployment: GLMDeployment) -> list[dict[str, Any]]:
         mounts.append({"name": "tokenizer", "mountPath": names.PATH_TOKENIZER, "readOnly": True})
     else:
         mounts.append({"name": "checkpoint", "mountPath": names.PATH_CHECKPOINT, "readOnly": True})
+    if deployment.spec.auth is not None:
+        mounts.append({"name": "auth", "mountPath": names.PATH_AUTH, "readOnly": True})
     if deployment.spec.backend == "cuda":
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 -- a mount in the container
     return mounts

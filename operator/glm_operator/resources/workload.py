@@ -16,11 +16,19 @@ _CONVERT_BYTES_PER_S: Final = 100_000_000
 _PROGRESS_BASE_S: Final = 600
 
 
+def surge() -> dict[str, Any]:
+    """The new pod first: nothing is lost, but its GPUs are needed twice for a while."""
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def recreate() -> dict[str, Any]:
+    """One pod after the other is ended and made anew."""
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+
+
 def workload(deployment: GLMDeployment, settings: Settings) -> dict[str, Any]:
     """The Deployment."""
     size = sizes(deployment.spec)
-    # A new pod beside the old one needs its GPUs a second time; where they are taken it would wait for ever.
-    surge = deployment.spec.backend == "cpu"
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -30,12 +38,7 @@ def workload(deployment: GLMDeployment, settings: Settings) -> dict[str, Any]:
             "revisionHistoryLimit": 3,
             "progressDeadlineSeconds": _PROGRESS_BASE_S + (size.source + size.artifact) // _CONVERT_BYTES_PER_S,
             "selector": {"matchLabels": names.selector(deployment.name)},
-            "strategy": {
-                "type": "RollingUpdate",
-                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}
-                if surge
-                else {"maxSurge": 0, "maxUnavailable": 1},
-            },
+            "strategy": recreate() if deployment.spec.rollout == "recreate" else surge(),
             "template": pod_template(deployment, settings),
         },
     }

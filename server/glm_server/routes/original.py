@@ -7,7 +7,6 @@ from typing import Final
 from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from flask_openapi3.types import ResponseDict
 
 from glm_engine.errors import RequestError
 from glm_engine.request import Beams, Prompt, Request, Sampling
@@ -17,11 +16,11 @@ from glm_server.filling import Filler, TextJob
 from glm_server.lifecycle import Runtime
 from glm_server.prompt import parse
 from glm_server.schemas import (
-    ErrorResponse,
     GenerateRequest,
     GenerateResponse,
     TokenizeRequest,
     TokenizeResponse,
+    refusals,
 )
 from glm_server.state import client_watch, current_state
 from glm_server.wire import check_text
@@ -29,10 +28,15 @@ from glm_server.wire import check_text
 #: Tokens per blank where the request names no number.
 DEFAULT_LENGTH: Final = 200
 
-api = APIBlueprint("original", __name__, abp_tags=[Tag(name="GLM-130B", description="The original server's API.")])
+api = APIBlueprint(
+    "original",
+    __name__,
+    abp_tags=[Tag(name="GLM-130B", description="The original server's API.")],
+    abp_security=[{}, {"key": []}],
+)
 #: The engine's names of fields -> the original's
 _FIELDS: Final = {"prompt": "text", "max_new_tokens": "out_seq_length", "min_new_tokens": "min_gen_length"}
-_ERRORS: Final[ResponseDict] = dict.fromkeys(("400", "413", "429", "503"), ErrorResponse)
+_ERRORS: Final = refusals("413", "429", "503")
 
 
 @api.post("/tokenize", summary="Prompts as token ids", responses={"200": TokenizeResponse, **_ERRORS})
