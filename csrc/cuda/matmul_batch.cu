@@ -51,7 +51,7 @@ __global__ __launch_bounds__(384, 1) void batch_kernel(const uint8_t* __restrict
   if (tid == 0) {
     for (int i = 0; i < kStages; ++i) {
       barrier_init(full + i, 1);
-      barrier_init(empty + i, 2);
+      barrier_init(empty + i, 8);  // the warps that multiply
     }
     barrier_init_fence();
   }
@@ -137,7 +137,8 @@ __global__ __launch_bounds__(384, 1) void batch_kernel(const uint8_t* __restrict
         }
         wgmma_commit();
         wgmma_wait<1>();
-        if (b == 0 && held >= 0 && thread == 0) barrier_arrive(empty + held);
+        __syncwarp();
+        if (b == 0 && held >= 0 && lane == 0) barrier_arrive(empty + held);
       }
       held = slot;
       if (++slot == kStages) {
@@ -148,7 +149,8 @@ __global__ __launch_bounds__(384, 1) void batch_kernel(const uint8_t* __restrict
     wgmma_wait<0>();
 #pragma unroll
     for (int r = 0; r < kTiles; ++r) touch(acc[r]);
-    if (thread == 0) barrier_arrive(empty + held);
+    __syncwarp();
+    if (lane == 0) barrier_arrive(empty + held);
     if (!have_start) {  // the group began in a block before us: hand our part over
       float4* to = reinterpret_cast<float4*>(partials + (static_cast<size_t>(block) * 2 + part) * kPartial);
 #pragma unroll

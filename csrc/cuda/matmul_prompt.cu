@@ -49,7 +49,7 @@ __global__ __launch_bounds__(384, 1) void prompt_kernel(const uint8_t* __restric
   if (tid == 0) {
     for (int i = 0; i < kStages; ++i) {
       barrier_init(full + i, 1);
-      barrier_init(empty + i, 2);
+      barrier_init(empty + i, 8);  // the warps that multiply
     }
     barrier_init_fence();
   }
@@ -104,7 +104,8 @@ __global__ __launch_bounds__(384, 1) void prompt_kernel(const uint8_t* __restric
       for (int j = 0; j < 4; ++j) wgmma(acc, f + 4 * j, descriptor + 2 * j);
       wgmma_commit();
       wgmma_wait<1>();
-      if (held >= 0 && thread == 0) barrier_arrive(empty + held);
+      __syncwarp();
+      if (held >= 0 && lane == 0) barrier_arrive(empty + held);
       held = slot;
       if (++slot == kStages) {
         slot = 0;
@@ -117,7 +118,8 @@ __global__ __launch_bounds__(384, 1) void prompt_kernel(const uint8_t* __restric
     }
     wgmma_wait<0>();
     touch(acc);
-    if (thread == 0) barrier_arrive(empty + held);
+    __syncwarp();
+    if (lane == 0) barrier_arrive(empty + held);
     write_tile<Tokens>(o, acc, row * kRows + part * 64 + warp * 16, token * Tokens,
                        stage_out + (part * 4 + warp) * stage_halves(Tokens));
   }

@@ -112,6 +112,8 @@ __global__ __launch_bounds__(kWarps * 32 + 32) void single_kernel(const uint8_t*
   dependency_wait();
   stage_activations(reinterpret_cast<uint32_t*>(xs), x, cols, padded_cols, tid, kWarps * 32);
   named_barrier(1, kWarps * 32);
+  // Scale and bias of this thread's row of the group at hand: asked for when the group begins, used when it ends.
+  RowFactors factors(o, begin / per_group * kRows + (tid & (kRows - 1)));
   float acc[kTiles][4] = {};
   const int my_block = warp * kTiles / 4, my_tile = warp * kTiles % 4;
   int slot = 0, phase = 0, parity = 0, group = begin / per_group, step = begin - group * per_group;
@@ -184,7 +186,7 @@ __global__ __launch_bounds__(kWarps * 32 + 32) void single_kernel(const uint8_t*
             if (lane == 0) atomicExch(flags + 2 * other + warp, 0u);
           }
           const int packed_row = group * kRows + tid, column = output_column(o.paired, packed_row);
-          v = RowFactors(o, packed_row)(v);
+          v = factors(v);
           if (o.paired) v *= gelu(__shfl_down_sync(0xffffffffu, v, 8));
           if (column < o.outputs && !(o.paired && packed_row % 16 >= 8)) {
             if (o.f32) {
@@ -199,6 +201,7 @@ __global__ __launch_bounds__(kWarps * 32 + 32) void single_kernel(const uint8_t*
     if (last) {
       step = 0;
       ++group;
+      factors = RowFactors(o, group * kRows + (tid & (kRows - 1)));
     } else {
       ++step;
     }

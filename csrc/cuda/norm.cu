@@ -129,6 +129,13 @@ __global__ void gather_kernel(__half* out, const __half* x, const int* index, in
   dependency_wait();
   const __half* from = x + static_cast<size_t>(index[blockIdx.x]) * cols;
   __half* to = out + static_cast<size_t>(blockIdx.x) * cols;
+  if (cols % 8 == 0) {
+#pragma unroll 4
+    for (int k = threadIdx.x; k < cols / 8; k += blockDim.x) {
+      reinterpret_cast<uint4*>(to)[k] = __ldcg(reinterpret_cast<const uint4*>(from) + k);
+    }
+    return;
+  }
   for (int k = threadIdx.x; k < cols; k += blockDim.x) to[k] = from[k];
 }
 
@@ -155,7 +162,7 @@ void layernorm(const Norm& norm, bool overlap, cudaStream_t stream) {
 void gather_rows(__half* out, const __half* x, const int* index, int count, int cols, bool overlap,
                  cudaStream_t stream) {
   if (count <= 0) return;
-  launch(Launch{dim3(static_cast<unsigned>(count)), dim3(256), 0, stream, overlap}, gather_kernel, out, x, index, cols);
+  launch(Launch{dim3(static_cast<unsigned>(count)), dim3(512), 0, stream, overlap}, gather_kernel, out, x, index, cols);
 }
 
 }  // namespace glm::cuda

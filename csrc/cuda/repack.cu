@@ -81,6 +81,7 @@ __global__ void embed_kernel(__half* out, const uint8_t* table, const int* ids, 
   const int id = ids[blockIdx.x] - first_id;
   const bool known = id >= 0 && id < rows;
   const int g = id % 8, u = id % 16 / 8;
+#pragma unroll 6
   for (int k = threadIdx.x * 2; k < cols; k += blockDim.x * 2) {
     const int j = k % 64 / 16, h = k % 16 / 8, t = k % 8 / 2;
     uint32_t pair = 0;
@@ -114,8 +115,8 @@ void repack(uint8_t* out, const void* source, const PackedWeight& weight, int be
 void embed_rows(__half* out, const PackedWeight& table, const int* ids, int tokens, int first_id, bool overlap,
                 cudaStream_t stream) {
   GLM_CHECK(table.bits == 16 && !table.paired, "embedding: the table must be a plain FP16 matrix");
-  launch(Launch{dim3(static_cast<unsigned>(tokens)), dim3(256), 0, stream, overlap}, embed_kernel, out, table.data, ids,
-         table.rows, table.cols, table.kblocks(), first_id);
+  launch(Launch{dim3(static_cast<unsigned>(tokens)), dim3(1024), 0, stream, overlap}, embed_kernel, out, table.data,
+         ids, table.rows, table.cols, table.kblocks(), first_id);
 }
 
 }  // namespace glm::cuda

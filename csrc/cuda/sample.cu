@@ -1,6 +1,8 @@
 // Every selection is a search for a threshold: the k-th largest value, or the value at which the probability mass
 // reaches top-p. Values are mapped to integers of the same order and the threshold is found four bits at a time, by
 // counts and by fixed-point masses: integers add up to the same whatever the order, so a draw repeats to the bit.
+#include <climits>
+
 #include "core/philox.h"
 #include "cuda/device.cuh"
 #include "cuda/launch.h"
@@ -18,10 +20,24 @@ __device__ __forceinline__ uint32_t ordered(float x) {
   return bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u);
 }
 
+// f(i, x[i]) for every i, in any order: by 16 bytes where the row allows it, several loads in flight.
 template <typename F>
 __device__ __forceinline__ void for_each(const float* x, int n, F f) {
-#pragma unroll 8
-  for (int i = threadIdx.x; i < n; i += kThreads) f(i, x[i]);
+  int i = 0;
+  if ((reinterpret_cast<uintptr_t>(x) & 15) == 0) {
+    const int vectors = n / 4;
+#pragma unroll 4
+    for (int k = threadIdx.x; k < vectors; k += kThreads) {
+      const float4 v = reinterpret_cast<const float4*>(x)[k];
+      f(4 * k, v.x);
+      f(4 * k + 1, v.y);
+      f(4 * k + 2, v.z);
+      f(4 * k + 3, v.w);
+    }
+    i = vectors * 4;
+  }
+#pragma unroll 4
+  for (i += threadIdx.x; i < n; i += kThreads) f(i, x[i]);
 }
 
 struct Block {
@@ -90,7 +106,7 @@ struct Threshold {
 };
 
 // The k-th largest of x; ties = how many equal to it belong to the k largest. 1 <= k <= n.
-__device__ Threshold kth_largest(Block& b, const float* x, int n, int k) {
+__device__ __noinline__ Threshold kth_largest(Block& b, const float* x, int n, int k) {
   uint32_t prefix = 0;
   int wanted = k;
   for (int shift = 28; shift >= 0; shift -= 4) {
@@ -261,13 +277,56 @@ __device__ double log_sum_exp(Block& b, const float* x, int n) {
   return top + log(block_sum(b, sum));
 }
 
-__device__ int draw(Block& b, const Columns& columns, const SampleJob& job, float* x, int n) {
-  float top = -INFINITY;
-  for (int i = threadIdx.x; i < n; i += kThreads) {
-    x[i] /= job.temperature;
-    top = fmaxf(top, x[i]);
+// The few tokens that can be among the k largest, in the order of tokens: values and tokens of `count` entries, or
+// count 0 where they are too many for `values` and `tokens` (kMaxListed each). Every thread knows the largest of its
+// own values; the k-th largest of those is at most the k-th largest of all.
+__device__ int shortlist(Block& b, const float* x, int n, int k, float own_top, float* values, int* tokens) {
+  float* tops = reinterpret_cast<float*>(b.list);
+  __syncthreads();
+  tops[threadIdx.x] = own_top;
+  __syncthreads();
+  const uint32_t least = kth_largest(b, tops, kThreads, k).key;
+  __syncthreads();
+  if (threadIdx.x == 0) b.listed = 0;
+  __syncthreads();
+  for_each(x, n, [&](int i, float v) {
+    if (ordered(v) < least) return;
+    const int at = atomicAdd(&b.listed, 1);
+    if (at < kMaxListed) b.list[at] = {i, v, v};
+  });
+  __syncthreads();
+  const int count = b.listed;
+  if (count > kMaxListed) return 0;
+  if (static_cast<int>(threadIdx.x) < count) {
+    const SampleListed mine = b.list[threadIdx.x];
+    int rank = 0;
+    for (int i = 0; i < count; ++i) rank += b.list[i].token < mine.token;
+    values[rank] = mine.score;
+    tokens[rank] = mine.token;
   }
-  top = block_max(b, top);
+  __syncthreads();
+  return count;
+}
+
+// x is divided by the temperature in place; `room` [n] is for a shortlist.
+__device__ int draw(Block& b, const Columns& columns, const SampleJob& job, float* x, float* room, int n) {
+  float own_top = -INFINITY;
+  for (int i = threadIdx.x; i < n; i += kThreads) {
+    const float v = x[i] / job.temperature;
+    x[i] = v;
+    own_top = fmaxf(own_top, v);
+  }
+  const float top = block_max(b, own_top);
+  const int* tokens = nullptr;
+  if (job.top_k > 0 && job.top_k <= 256 && n >= 4 * kMaxListed) {
+    int* listed = reinterpret_cast<int*>(room + kMaxListed);
+    const int count = shortlist(b, x, n, job.top_k, own_top, room, listed);
+    if (count > 0) {
+      x = room;
+      tokens = listed;
+      n = count;
+    }
+  }
   uint32_t least = 0;
   if (job.top_k > 0 && job.top_k < n) least = kth_largest(b, x, n, job.top_k).key;  // ties with the k-th stay
   int limit = n;
@@ -278,14 +337,15 @@ __device__ int draw(Block& b, const Columns& columns, const SampleJob& job, floa
     limit = tie_limit(b, x, n, t);
   }
   float best = -INFINITY;
-  int token = n;
+  int token = INT_MAX;
   for_each(x, n, [&](int i, float v) {
     const uint32_t key = ordered(v);
     if (key < tied || (key == tied && i >= limit)) return;
-    const float noisy = v + gumbel_noise(job.seed, job.choice, job.step, static_cast<uint32_t>(i));
-    if (noisy > best || (noisy == best && i < token)) {
+    const int id = tokens ? tokens[i] : i;
+    const float noisy = v + gumbel_noise(job.seed, job.choice, job.step, static_cast<uint32_t>(id));
+    if (noisy > best || (noisy == best && id < token)) {
       best = noisy;
-      token = i;
+      token = id;
     }
   });
   return block_argmax(b, best, token);
@@ -301,7 +361,7 @@ __global__ __launch_bounds__(kThreads) void sample_kernel(const SampleJob* jobs,
   const SampleJob job = jobs[blockIdx.x];
   const float* raw = logits + static_cast<size_t>(job.logits_row) * n;
   float* x = scratch + static_cast<size_t>(blockIdx.x) * 2 * n;
-  float* keys = x + n;  // candidates with noise
+  float* keys = x + n;  // candidates with noise, or a shortlist
   SampleListed* list = listed + static_cast<size_t>(blockIdx.x) * max_listed;
   int bad = 0;
   for_each(raw, n, [&](int i, float v) {
@@ -352,7 +412,7 @@ __global__ __launch_bounds__(kThreads) void sample_kernel(const SampleJob* jobs,
     });
     token = block_argmax(b, best, token);
   } else {
-    token = draw(b, columns, job, x, n);
+    token = draw(b, columns, job, x, keys, n);
   }
   SampleOutcome outcome{1, token, 0.0f, 0};
   if (job.logprobs >= 0) {

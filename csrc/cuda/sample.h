@@ -8,7 +8,7 @@
 namespace glm::cuda {
 
 inline constexpr int kMaxListed = 1024;        // candidates or logprobs a row
-inline constexpr int kMaxVocabulary = 261120;  // 255 * 1024: a thread's counters are bytes
+inline constexpr int kMaxVocabulary = 258048;  // 63 * 4 * 1024: a thread's counters are bytes
 
 // SampleRow (core/step.h) without its lists, which are ranges of the arrays below.
 struct SampleJob {

@@ -84,8 +84,9 @@ def cluster(machine: str, note: Callable[[str], None]) -> Iterator[Cluster]:
 
 
 def _image(image: images.Image, cluster: Cluster, note: Callable[[str], None]) -> images.Built:
-    built = images.build(image, cluster.run, note)
-    load(built.layout, built.tag, cluster)
+    with images.alone(cluster.run):
+        built = images.build(image, cluster.run, note)
+        load(built.layout, built.tag, cluster)
     return built
 
 

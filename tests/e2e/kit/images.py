@@ -14,7 +14,7 @@ from e2e.kit.cluster import SCRIPTS, Paths, scripts_env
 from e2e.kit.layout import keep_newest, tags
 
 ROOT = Path(__file__).parents[3]
-KEPT = 2  # of each image: this content's and the one before it
+KEPT = 4  # of each image: several checkouts on one machine share the cache, and the layers are mostly the same
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,28 @@ class Built:
         return self.reference.rsplit(":", 1)[1]
 
 
+@contextmanager
+def alone(run: str) -> Iterator[None]:
+    """Waits for other test runs that use the images' cache, so that none takes away what another is about to load.
+
+    Programs started inside inherit the lock: the build of a test run that was killed holds it until it ends.
+    """
+    images = Paths.of(run).images
+    images.mkdir(parents=True, exist_ok=True)
+    with (images / "build.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        os.set_inheritable(held.fileno(), True)
+        yield
+
+
 def build(image: Image, run: str, note: Callable[[str], None]) -> Built:
     """The image of the checkout's present content, built unless the cache has it.
 
-    Must run outside the cluster's network, which has no way to package registries. Raises AssertionError with the
-    build's output where it fails.
+    Must run outside the cluster's network, which has no way to package registries, and inside `alone`. Raises
+    AssertionError with the build's output where it fails.
     """
     paths = Paths.of(run)
-    paths.images.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, _alone(paths.images / "build.lock"):
+    with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
         tag = _export(image, context)
         built = Built(f"localhost/{image.name}:{tag}", paths.images / image.name)
@@ -110,13 +123,6 @@ def _export(image: Image, context: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-
-
 def _run(script: str, run: str, *args: str) -> None:
     done = subprocess.run(
         [SCRIPTS / script, *args],
@@ -125,5 +131,6 @@ def _run(script: str, run: str, *args: str) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        close_fds=False,  # see `alone`
     )
     assert done.returncode == 0, f"{script} {' '.join(args)}: exit status {done.returncode}\n{done.stdout[-8000:]}"
