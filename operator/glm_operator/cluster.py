@@ -6,6 +6,7 @@ Every write of an object is a server-side apply under one field manager, so that
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -67,7 +68,10 @@ class Cluster:
     def __init__(self, context: str | None = None, counted: Callable[[str, str], None] | None = None) -> None:
         self._counted = counted or (lambda _verb, _kind: None)
         try:
-            _CONFIG.load_config(context=context) if context else _CONFIG.load_config()
+            if context is None and "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
+                _CONFIG.load_incluster_config()
+            else:
+                _CONFIG.load_kube_config(context=context)
         except config.ConfigException as error:
             raise ClusterError(0, f"no cluster is configured: {error}; set KUBECONFIG or --context") from error
         settings = client.Configuration.get_default_copy()

@@ -7,14 +7,17 @@ no finalizer keeps a resource from being deleted while the operator is away.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import itertools
 import logging
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import kopf
+from kopf._core.engines import peering  # where the type of `identity` is, which kopf does not export
 
 from glm_operator import names
 from glm_operator.cluster import Cluster, ClusterError
@@ -25,6 +28,8 @@ from glm_operator.store import Store
 from glm_operator.telemetry import Telemetry
 
 _RETRY_S: Final = 2.0
+#: From kopf's list to ours: long enough for the lists of all kinds, which break together.
+_RELISTED_S: Final = 5.0
 _STOP_S: Final = 20.0
 _log = logging.getLogger(__name__)
 
@@ -65,13 +70,15 @@ async def _operate(reconciler: Reconciler, health: Health, options: Options) -> 
     await _sync(reconciler, stop)
     health.synced = True
     reconciler.start(options.threads)
-    resyncing = asyncio.create_task(_resync(reconciler, options.resync_s, stop))
+    relisted = asyncio.Event()
+    resyncing = asyncio.create_task(_resync(reconciler, options.resync_s, relisted, stop))
     watching = kopf.operator(
-        registry=registry(reconciler),
+        registry=registry(reconciler, relisted.set),
         settings=settings(),
         clusterwide=not options.namespaces,
         namespaces=options.namespaces,
         standalone=True,
+        identity=peering.Identity(names.MANAGER),  # kopf would ask the system for the user's name; an image has none
         stop_flag=stop,
     )
     try:
@@ -101,32 +108,49 @@ async def _sync(reconciler: Reconciler, stop: asyncio.Event) -> None:
             await asyncio.sleep(_RETRY_S)
 
 
-async def _resync(reconciler: Reconciler, every_s: float, stop: asyncio.Event) -> None:
+async def _resync(reconciler: Reconciler, every_s: float, relisted: asyncio.Event, stop: asyncio.Event) -> None:
+    """List all anew now and then, and soon after kopf did: of what went while its watch was broken it tells nothing."""
     while True:
-        await asyncio.sleep(every_s)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(relisted.wait(), every_s)
+            await asyncio.sleep(_RELISTED_S)  # there are more of them to come
+        relisted.clear()
         await _sync(reconciler, stop)
 
 
-def registry(reconciler: Reconciler) -> kopf.OperatorRegistry:
-    """kopf's registry: one handler for each kind."""
+def registry(reconciler: Reconciler, relisted: Callable[[], None]) -> kopf.OperatorRegistry:
+    """kopf's registry: one handler for each kind. ``relisted`` is called for each object of a list."""
     found = kopf.OperatorRegistry()
     kopf.on.login(registry=found)(kopf.login_via_client)
     for kind, (api_version, plural) in names.KINDS.items():
         group, _, version = api_version.rpartition("/")
-        told = functools.partial(_told, reconciler, kind)
+        told = functools.partial(_told, reconciler, relisted, kind)
         kopf.on.event(group, version, plural, id=f"told-{plural}", registry=found)(told)
     return found
 
 
-async def _told(reconciler: Reconciler, kind: str, event: Mapping[str, Any], **_: Any) -> None:
+async def _told(
+    reconciler: Reconciler, relisted: Callable[[], None], kind: str, event: Mapping[str, Any], **_: Any
+) -> None:
+    if event["type"] is None:
+        relisted()
     reconciler.told(kind, event["type"], event["object"])
+
+
+class _Backoffs(Iterable[float]):
+    """Seconds between attempts, without end: by default kopf gives up after a minute, and the operator would end."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1, 1, 2, 3), itertools.repeat(5))
 
 
 def settings() -> kopf.OperatorSettings:
     """kopf's settings, with the reason of each that is not its default."""
     chosen = kopf.OperatorSettings()
+    chosen.scanning.disabled = True  # of new namespaces and CRDs: it would need more rights; ours are there by now
     chosen.posting.enabled = False  # events are ours, and of transitions only
     chosen.networking.connect_timeout, chosen.networking.request_timeout = 10, 60  # no limit, five minutes
+    chosen.networking.error_backoffs = _Backoffs()
     chosen.watching.connect_timeout, chosen.watching.server_timeout = 10, 300
     chosen.watching.chunk_size = 500
     chosen.queueing.idle_timeout = 1.0  # a task for each object that was told of

@@ -198,7 +198,7 @@ def test_the_api_server_goes_and_comes_back(team: Cluster, system: Cluster, serv
     reach(team, "demo", "Ready")
     team.daemon("stop", "kube-apiserver")
     try:
-        time.sleep(20)
+        time.sleep(65)  # longer than kopf would try by itself
     finally:
         team.daemon("start", "kube-apiserver")
     eventually(lambda: team.kubectl("get", "--raw", "/readyz") == "ok", within_s=30)

@@ -100,9 +100,12 @@ def _container(deployment: GLMDeployment, settings: Settings, name: str) -> dict
 
 def _convert(deployment: GLMDeployment, settings: Settings) -> dict[str, Any]:
     memory = mebibytes(sizes(deployment.spec).convert)
+    # The scheduler takes the larger of both containers' requests: the short conversion must not be what counts.
+    serving = str(_resources(deployment)["requests"]["cpu"])
+    cpu = serving if to_number(serving) < 1 else "1"
     return _container(deployment, settings, names.CONTAINER_CONVERT) | {
         "command": command.convert(deployment),
-        "resources": {"requests": {"cpu": "1", "memory": memory}, "limits": {"memory": memory}},
+        "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}},
         "volumeMounts": convert_mounts(deployment),
     }
 
