@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,18 @@ QUICKSTART = ROOT / "manifests" / "samples" / "quickstart.yaml"
 PATIENCE = 120
 
 
-def start(state: Path) -> tuple[subprocess.Popen[str], str]:
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[str]]]:
+    """What a test starts goes here: a test that fails leaves none of it running."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=PATIENCE)
+
+
+def start(state: Path, processes: list[subprocess.Popen[str]]) -> tuple[subprocess.Popen[str], str]:
     """`glmctl up` until it says that Ctrl-C ends it: the process and what it printed."""
     glmctl = Path(sys.executable).with_name("glmctl")
     process = subprocess.Popen(
@@ -31,6 +43,7 @@ def start(state: Path) -> tuple[subprocess.Popen[str], str]:
         text=True,
         env={**os.environ, "TMPDIR": str(state.parent)},
     )
+    processes.append(process)
     assert process.stdout is not None
     printed, deadline = "", time.monotonic() + PATIENCE
     for line in process.stdout:
@@ -58,10 +71,12 @@ def ask(url: str, text: str) -> list[str]:
 
 
 @pytest.mark.timeout(3 * PATIENCE)
-def test_the_quickstart_answers_and_leaves_only_its_artifact(tmp_path: Path) -> None:
+def test_the_quickstart_answers_and_leaves_only_its_artifact(
+    tmp_path: Path, processes: list[subprocess.Popen[str]]
+) -> None:
     state = tmp_path / "state"
     state.mkdir()
-    process, printed = start(state)
+    process, printed = start(state, processes)
     url = re.findall(r"http://127\.0\.0\.1:\d+", printed)[-1]
     assert "converting" in printed
     assert "Oslo" in printed
@@ -72,6 +87,6 @@ def test_the_quickstart_answers_and_leaves_only_its_artifact(tmp_path: Path) -> 
     assert (english, chinese) == ("The capital of France is Paris .", "法国的首都是 巴黎 。")
     stop(process)
     assert {path.name for path in tmp_path.iterdir()} == {"state"}
-    process, printed = start(state)
+    process, printed = start(state, processes)
     assert "reused" in printed
     stop(process)
