@@ -12,20 +12,20 @@ import numpy as np
 
 from glm_engine.artifact import Artifact
 from glm_engine.checkpoint import Checkpoint
-from glm_engine.config import ModelConfig, Precision
+from glm_engine.config import PRECISION_BITS, ModelConfig, Precision
 from glm_engine.convert import make_artifact, plan_artifact
 from glm_engine.handle import CompiledEngine
 from glm_engine.progress import Progress
 from glm_engine.request import Event, Prompt, Request
 from glm_engine.reshard import Target
 
-BITS: dict[Precision, int] = {"fp16": 16, "int8": 8, "int4": 4}
-
 
 def make(source: Path, output: Path, model: ModelConfig, tp: int, precision: Precision) -> Artifact:
     """Convert ``source`` into an artifact below ``output``; one that is there is taken as it is."""
     with Checkpoint(source) as checkpoint:
-        return make_artifact(plan_artifact(checkpoint, Target(tp, BITS[precision]), model, output), Progress())
+        return make_artifact(
+            plan_artifact(checkpoint, Target(tp, PRECISION_BITS[precision]), model, output), Progress()
+        )
 
 
 @dataclass

@@ -54,6 +54,10 @@ void Engine::score(const Request& prompt, const std::vector<int>& ids, const Exe
     throw RequestError(
         "ids", concat("prompt and continuation must have 1 to ", config_.max_sequence_length, " tokens; got ", length));
   }
+  const int prompt_length = static_cast<int>(prompt.prompt.size());
+  if (prompt.mask_position < 0 || prompt.mask_position >= prompt_length) {
+    throw RequestError("mask_position", concat("must be 0 to ", prompt_length - 1, "; got ", prompt.mask_position));
+  }
   ScoreJob job;
   job.pass.tokens = ids;
   for (int i = 0; i < length; ++i) job.pass.positions.push_back(prompt.position(i));
@@ -62,7 +66,7 @@ void Engine::score(const Request& prompt, const std::vector<int>& ids, const Exe
   job.pass.layer_end = model_.num_layers;
   StepSequence part;
   part.rows = length;
-  part.prefix = static_cast<int>(prompt.prompt.size()) - 1;
+  part.prefix = prompt_length - 1;
   job.pass.sequences.push_back(part);
   job.sink = &sink;
   std::future<void> done = job.done.get_future();

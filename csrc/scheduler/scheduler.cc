@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 namespace glm {
 
@@ -115,11 +116,6 @@ void Scheduler::cancel(int64_t id) {
   }
 }
 
-void Scheduler::end_waiting(Finish finish) {
-  for (const GroupPtr& group : waiting_) end_group(*group, finish);
-  waiting_.clear();
-}
-
 void Scheduler::end_all(Finish finish, const std::string& message) {
   if (prefill_) abort_prefill();
   for (const GroupPtr& group : waiting_) end_group(*group, finish, message);
@@ -135,7 +131,7 @@ Step Scheduler::schedule(double now) {
   copies_.clear();
   owners_.clear();
   decoded_.clear();
-  prefill_ends_ = false;
+  part_ends_ = false;
   reap(now);
   admit();
   make_room();
@@ -275,7 +271,7 @@ bool Scheduler::add_to_prefill(const GroupPtr& group, Prefill& prefill) {
     blocks += first ? pool_.needed(tokens) : pool_.needed(tokens) - shared_blocks;
     first = false;
   }
-  // A request that is computed again may have more rows than a batch of prompts: it then goes alone.
+  // A request that is computed again may have more rows than a batch of prompts: it then goes alone, in parts.
   const int most = prefill.items.empty() ? std::max(engine_.max_prefill_tokens, rows) : engine_.max_prefill_tokens;
   if (prefill.rows + rows > most) return false;
   // One block more for each sequence that decodes, lest the newcomer be sent back at once.
@@ -359,12 +355,23 @@ void Scheduler::add_prefill_pass(Step& step, bool decoding) {
   Pass pass;
   const int layers = model_.num_layers;
   const int bound = engine_.prefill_layer_tokens;
-  const int slice = decoding && bound > 0 ? std::max(1, bound / prefill_->rows) : layers;
+  if (prefill_->layer == 0) {  // the next part
+    prefill_->end = prefill_->begin;
+    int part = 0;
+    while (prefill_->end < prefill_->items.size() && part + prefill_->items[prefill_->end].rows <= engine_.max_rows()) {
+      part += prefill_->items[prefill_->end++].rows;
+    }
+  }
+  const auto first = prefill_->items.begin() + static_cast<int64_t>(prefill_->begin);
+  const auto last = prefill_->items.begin() + static_cast<int64_t>(prefill_->end);
+  const int rows = std::accumulate(first, last, 0, [](int sum, const PrefillItem& item) { return sum + item.rows; });
+  const int slice = decoding && bound > 0 ? std::max(1, bound / rows) : layers;
   pass.layer_begin = prefill_->layer;
   pass.layer_end = std::min(layers, pass.layer_begin + slice);
   prefill_->layer = pass.layer_end;
-  prefill_ends_ = pass.layer_end == layers;
-  for (const PrefillItem& item : prefill_->items) {
+  part_ends_ = pass.layer_end == layers;
+  for (auto it = first; it != last; ++it) {
+    const PrefillItem& item = *it;
     const Sequence& s = item.group->sequences[item.sequence];
     const Request& request = item.group->request;
     StepSequence part;
@@ -378,16 +385,14 @@ void Scheduler::add_prefill_pass(Step& step, bool decoding) {
       pass.positions.push_back(request.position(s.cached + i));
     }
     pass.sequences.push_back(std::move(part));
-    if (item.fresh && prefill_ends_) {
+    if (item.fresh && part_ends_) {
       if (!item.group->abandoned) {
         add_samples(step, item.group, item.sequence, static_cast<int>(pass.logit_rows.size()));
         pass.logit_rows.push_back(pass.rows() - 1);
       }
     }
   }
-  if (pass.layer_begin == 0) {
-    for (const PrefillItem& item : prefill_->items) counters_.prompt_tokens += item.rows;
-  }
+  if (pass.layer_begin == 0) counters_.prompt_tokens += rows;
   step.passes.push_back(std::move(pass));
 }
 
@@ -474,7 +479,7 @@ SampleRow Scheduler::sample_row(const Group& group, const Sequence& s, int logit
 
 void Scheduler::commit(const std::vector<SampleResult>& results) {
   for (const auto& [group, index] : decoded_) ++group->sequences[index].cached;
-  if (prefill_ends_) end_prefill();
+  if (part_ends_) end_part();
   for (size_t i = 0; i < owners_.size();) {
     const GroupPtr group = owners_[i].group;
     size_t end = i;
@@ -496,14 +501,22 @@ void Scheduler::commit(const std::vector<SampleResult>& results) {
   drop_finished();
 }
 
-void Scheduler::end_prefill() {
+void Scheduler::end_part() {
+  for (size_t i = prefill_->begin; i < prefill_->end; ++i) {
+    const PrefillItem& item = prefill_->items[i];
+    item.group->sequences[item.sequence].cached += item.rows;
+  }
+  if (prefill_->end < prefill_->items.size()) {
+    prefill_->begin = prefill_->end;
+    prefill_->layer = 0;
+    return;
+  }
   std::vector<PrefillItem> items = std::move(prefill_->items);
   prefill_.reset();
   GroupPtr previous;
   for (const PrefillItem& item : items) {
     Group& group = *item.group;
-    Sequence& s = group.sequences[item.sequence];
-    s.cached += item.rows;
+    const Sequence& s = group.sequences[item.sequence];
     if (group.abandoned) {
       release(group);
       continue;

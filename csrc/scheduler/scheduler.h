@@ -34,8 +34,6 @@ class Scheduler {
   // Queues a request. Throws RequestError (it could never run) or QueueFullError. `now` is in seconds on any clock.
   int64_t submit(Request request, double now);
   void cancel(int64_t id);
-  // Ends everything that waits (running requests go on): for draining.
-  void end_waiting(Finish finish);
   void end_all(Finish finish, const std::string& message);
 
   bool idle() const { return waiting_.empty() && running_.empty() && !prefill_; }
@@ -58,9 +56,12 @@ class Scheduler {
     int rows = 0;
     bool fresh = false;  // a new prompt, whose last row gives the first token; else a sequence computed again
   };
+  // Items [begin, end) are computed together, as many as a pass may have rows; then the next ones. Only a request that
+  // is computed again takes more than one such part: new prompts are not let in beyond what a part holds.
   struct Prefill {
     std::vector<PrefillItem> items;
-    int rows = 0;
+    int rows = 0;  // of all items
+    size_t begin = 0, end = 0;
     int layer = 0;  // next layer to compute
   };
   // Whose samples these are, in the step's order.
@@ -85,7 +86,7 @@ class Scheduler {
   void add_samples(Step& step, const GroupPtr& group, size_t sequence, int logits_row);
   SampleRow sample_row(const Group& group, const Sequence& s, int logits_row, int choice) const;
 
-  void end_prefill();
+  void end_part();
   void start(Group& group);
   void commit_token(Group& group, Sequence& s, const SampleResult& result);
   void commit_beams(Group& group, const std::vector<const SampleResult*>& results);
@@ -104,7 +105,7 @@ class Scheduler {
   std::deque<GroupPtr> waiting_;   // in order of arrival; requests computed again come first
   std::vector<GroupPtr> running_;  // in order of admission
   std::optional<Prefill> prefill_;
-  bool prefill_ends_ = false;  // the step at hand computes the last layers of prefill_
+  bool part_ends_ = false;  // the step at hand computes the last layers of prefill_'s part
   std::vector<std::pair<int, int>> copies_;
   std::vector<SampleOwner> owners_;
   std::vector<std::pair<GroupPtr, size_t>> decoded_;

@@ -14,7 +14,7 @@ from typing import Any, Final, Self, get_args
 
 import blake3
 
-from glm_engine.config import ModelConfig, Precision
+from glm_engine.config import PRECISION_BITS, ModelConfig, Precision
 from glm_engine.errors import ArtifactError, ConfigError
 from glm_engine.shard_writer import hash_file
 
@@ -23,7 +23,7 @@ FORMAT: Final = "glm-artifact"
 LAYOUT_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 #: bits per weight -> its name
-PRECISIONS: Final[dict[int, Precision]] = {16: "fp16", 8: "int8", 4: "int4"}
+PRECISIONS: Final = {bits: name for name, bits in PRECISION_BITS.items()}
 _HEAL: Final = "convert the checkpoint again: `glm convert` rebuilds what is not whole"
 
 

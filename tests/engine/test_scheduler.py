@@ -135,6 +135,29 @@ def test_requests_are_sent_back_and_computed_again(crowded: CompiledEngine) -> N
         assert len(answer.tokens[0]) == 60
 
 
+def test_many_long_choices_are_computed_again_in_parts(artifact: Artifact) -> None:
+    """Together they have more rows than a pass may have: 4 choices of up to 80 tokens, and 96 rows."""
+    limits = EngineLimits(
+        max_sequence_length=96,
+        max_batch_size=8,
+        block_size=4,
+        kv_blocks=90,
+        max_prefill_tokens=8,
+        prefill_layer_tokens=1,
+    )
+    engine = load(artifact, limits=limits)
+    try:
+        traffic = [Request(prompt([i] * 6, gmask=True), 80, Sampling(seed=i), ignore_end=True, n=4) for i in (1, 2)]
+        together = run(engine, traffic)
+        assert engine.stats()["preemptions"] > 0
+        settle(engine)
+        for request, answer in zip(traffic, together, strict=True):
+            assert run(engine, [request])[0].tokens == answer.tokens
+            assert [len(tokens) for tokens in answer.tokens.values()] == [80] * 4
+    finally:
+        engine.close()
+
+
 def test_a_prompt_is_computed_once(alone: CompiledEngine) -> None:
     request = Request(prompt([9, 8, 7, 6] * 5, gmask=True), 8, Sampling(seed=3), n=3, share_key="one")
     first = run(alone, [request])[0]
@@ -271,6 +294,9 @@ def test_limits_that_cannot_be_are_refused(artifact: Artifact, limits: EngineLim
 def test_a_prompt_that_cannot_be_scored_is_refused(crowded: CompiledEngine) -> None:
     with pytest.raises(RequestError, match="1 to 96 tokens; got 97"):
         crowded.score([1] * 97, 5, 3, True)
+    for position in (-1, 3, 10**6):
+        with pytest.raises(RequestError, match=f"mask_position: must be 0 to 2; got {position}"):
+            crowded.score([1, 241, 244, 7], 3, position, False)
     with pytest.raises(RequestError, match="context_length: must be 1 to 3"):
         crowded.score([1, 241, 244], 4, 1, True)
     assert crowded.score([1, 241, 244], 3, 1, True).shape == (3, 256)
