@@ -19,7 +19,6 @@ COMMANDS = {
     "serve": ("glm_cli.serve", "Serve an artifact over HTTP."),
     "score": ("glm_cli.score", "Logits of given token sequences."),
     "generate": ("glm_cli.generate", "Continue given token sequences."),
-    "bench": ("glm_cli.bench", "Measure the engine or a server."),
 }
 
 
@@ -43,7 +42,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="glm")
 def cli() -> None:
-    """GLM-130B: convert a checkpoint, serve it, measure it.
+    """GLM-130B: convert a checkpoint, serve it, check it.
 
     The usual way: `glm convert` writes an artifact, `glm serve` answers from it.
     """

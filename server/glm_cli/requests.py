@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from glm_engine.artifact import Artifact
 from glm_engine.errors import RequestError
 from glm_engine.handle import CompiledEngine, EngineLimits, load
 from glm_engine.request import BackendName
@@ -38,13 +39,17 @@ def engine_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-def load_engine(artifact: Path, backend: BackendName, limits: EngineLimits | None = None) -> CompiledEngine:
-    """Load ``artifact``, told apart from a folder that holds a single artifact, which does as well."""
+def load_engine(
+    artifact: Path, backend: BackendName, *, sequences: int = EngineLimits.max_batch_size
+) -> CompiledEngine:
+    """Load ``artifact`` (a folder that holds a single one does as well) with KV cache for ``sequences`` of them."""
     if artifact.is_dir() and not (artifact / "manifest.json").exists():
         inside = [folder for folder in artifact.iterdir() if (folder / "manifest.json").exists()]
         if len(inside) == 1:
             artifact = inside[0]
-    return load(artifact, backend=backend, limits=limits)
+    opened = Artifact.open(artifact)
+    blocks = -(-opened.model.max_sequence_length // EngineLimits.block_size)
+    return load(opened, backend=backend, limits=EngineLimits(kv_blocks=sequences * blocks))
 
 
 def read_requests(source: Path, parse: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:

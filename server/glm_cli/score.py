@@ -52,7 +52,7 @@ def command(*, artifact: Path, source: Path, out: Path, backend: BackendName) ->
     [len(ids), vocabulary].
     """
     requests = list(read_requests(source, parse))
-    engine = load_engine(artifact, backend)
+    engine = load_engine(artifact, backend, sequences=1)
     try:
         logits = {r.name: engine.score(r.ids, r.context_length, r.mask_position, r.gmask) for r in requests}
     finally:

@@ -20,7 +20,7 @@ from glm_engine.artifact import LAYOUT_VERSION, MANIFEST, PRECISIONS, Artifact, 
 from glm_engine.checkpoint import Checkpoint, is_rotary
 from glm_engine.config import ModelConfig
 from glm_engine.errors import ArtifactError
-from glm_engine.fsio import fsync_folder, require_space, storage_errors, write_json
+from glm_engine.fsio import fsync_folder, no_temporaries, require_space, storage_errors, write_json
 from glm_engine.locking import exclusive
 from glm_engine.progress import Progress
 from glm_engine.reshard import RankTensors, Target, check_target
@@ -118,8 +118,12 @@ def _build(plan: ArtifactPlan, progress: Progress) -> None:
     plan.partial.mkdir(exist_ok=True)
     if _only_the_rename_is_missing(plan):
         return
-    for leftover in (*plan.partial.glob(".*.tmp"), *plan.partial.glob(MANIFEST)):
-        leftover.unlink()
+    (plan.partial / MANIFEST).unlink(missing_ok=True)
+    with no_temporaries(plan.partial):
+        _write_and_publish(plan, progress)
+
+
+def _write_and_publish(plan: ArtifactPlan, progress: Progress) -> None:
     count = plan.target.tensor_parallel_size
     ranks = [RankTensors(plan.checkpoint, plan.target, rank) for rank in range(count)]
     sums = [_finished(plan.partial, rank) for rank in range(count)]

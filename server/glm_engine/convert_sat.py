@@ -10,7 +10,7 @@ from pathlib import Path
 from glm_engine.checkpoint import Checkpoint, shard_name
 from glm_engine.convert import copy_tensors
 from glm_engine.errors import ConfigError
-from glm_engine.fsio import fsync_folder, require_space, storage_errors, write_whole
+from glm_engine.fsio import fsync_folder, no_temporaries, require_space, storage_errors, write_whole
 from glm_engine.locking import exclusive
 from glm_engine.progress import Progress
 from glm_engine.reshard import RankTensors, Target, check_target
@@ -33,7 +33,7 @@ def write_checkpoint(checkpoint: Checkpoint, target: Target, output: Path, progr
         )
     with storage_errors(output):
         folder.mkdir(parents=True, exist_ok=True)
-        with exclusive(output / ".convert.lock", progress.waiting):
+        with exclusive(output / ".convert.lock", progress.waiting), no_temporaries(folder):
             _write_shards(checkpoint, target, output, progress)
     progress.end("done")
 

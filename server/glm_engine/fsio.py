@@ -85,3 +85,21 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(
             f"{error.filename or path}: cannot be written: {error.strerror}; the folder must be writable"
         ) from error
+
+
+@contextmanager
+def no_temporaries(folder: Path) -> Iterator[None]:
+    """Before and after the work within, remove the temporary files in ``folder``; for the one process that works there.
+
+    Before: a killed run leaves its own. After: a signal may come just between making one and minding it.
+    """
+    _remove_temporaries(folder)
+    try:
+        yield
+    finally:
+        _remove_temporaries(folder)
+
+
+def _remove_temporaries(folder: Path) -> None:
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)

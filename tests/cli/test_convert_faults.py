@@ -9,14 +9,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from click.testing import CliRunner
 
+from glm_cli import cli
 from glm_engine.artifact import Artifact
 from glm_engine.checkpoint import Checkpoint
 from glm_engine.convert import make_artifact, plan_artifact
 from glm_engine.progress import Progress
 from glm_engine.reshard import Target
+from glm_engine.shard_writer import ShardWriter
 from micro_case import GLM, MicroCase, unpack
 
 HARNESS = Path(__file__).with_name("kill_at_every_step.py")
@@ -147,3 +151,19 @@ def test_a_signal_ends_it_in_order(micro: MicroCase, tmp_path: Path, number: sig
     assert not list(output.rglob("*.tmp"))
     assert not list(output.glob(".*.lock"))
     assert '"phase": "failed"' in told.read_text()
+
+
+@pytest.mark.parametrize("layout", ["artifact", "sat"])
+def test_a_signal_between_making_a_file_and_minding_it(
+    micro: MicroCase, tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(writer: ShardWriter) -> NoReturn:
+        assert list(tmp_path.rglob("*.tmp")), "the file is made"
+        writer._file.close()  # the end of the process would
+        raise SystemExit(130)
+
+    monkeypatch.setattr(ShardWriter, "__enter__", interrupted)
+    model = ["--model", str(micro.model_file)] if layout == "artifact" else []
+    options = ["--input-folder", str(micro.source), "--output-folder", str(tmp_path), "--format", layout, *model]
+    assert CliRunner().invoke(cli, ["convert", *options]).exit_code == 130
+    assert not list(tmp_path.rglob("*.tmp"))
